@@ -1,0 +1,46 @@
+"""How this library refuses a bad value: one exception, one message that names field, value and what is allowed."""
+
+import math
+from numbers import Integral, Real
+
+
+class ConfigError(ValueError):
+    """A value the library cannot work with; the message names the field, the value and what is allowed."""
+
+
+def require(ok: bool, field: str, value: object, allowed: str) -> None:
+    """Raise ``ConfigError`` reading ``field=value: must be allowed`` unless `ok`.
+
+    >>> require(0 <= 1.5 <= 1, "alpha", 1.5, "in [0, 1]")
+    Traceback (most recent call last):
+    ...
+    icl_lib.validate.ConfigError: alpha=1.5: must be in [0, 1]
+    """
+    if not ok:
+        raise ConfigError(f"{field}={value!r}: must be {allowed}")
+
+
+def require_number(field: str, value: object, low: float = -math.inf, high: float = math.inf, allowed: str = "") -> None:
+    """Refuse anything but a finite real number (no bool) in the closed range [`low`, `high`]."""
+    ok = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and low <= float(value) <= high
+    require(ok, field, value, allowed or f"a finite number{_range(low, high)}")
+
+
+def require_integer(field: str, value: object, low: float = -math.inf, high: float = math.inf, allowed: str = "") -> None:
+    """Refuse anything but an integer (no bool, no float) in the closed range [`low`, `high`]."""
+    ok = isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) <= high
+    require(ok, field, value, allowed or f"an integer{_range(low, high)}")
+
+
+def require_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse anything but one of `choices`."""
+    require(isinstance(value, str) and value in choices, field, value, "one of " + ", ".join(map(repr, choices)))
+
+
+def _range(low: float, high: float) -> str:
+    """The part of the message that states a closed range; empty when both ends are open."""
+    if math.isinf(low) and math.isinf(high):
+        return ""
+    if math.isinf(high):
+        return f" >= {low:g}"
+    return f" <= {high:g}" if math.isinf(low) else f" in [{low:g}, {high:g}]"

@@ -1,0 +1,41 @@
+"""The one error style: field, value, what is allowed."""
+
+import numpy as np
+import pytest
+
+from icl_lib.validate import ConfigError, require, require_choice, require_integer, require_number
+
+
+def test_message_names_field_value_and_allowed() -> None:
+    with pytest.raises(ConfigError, match=r"^alpha=1\.5: must be in \[0, 1\]$"):
+        require(False, "alpha", 1.5, "in [0, 1]")
+    require(True, "alpha", 0.5, "in [0, 1]")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), True, "0.5", None, -0.1, 1.1, 1j])
+def test_number_refuses(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"alpha=.*must be a finite number in \[0, 1\]"):
+        require_number("alpha", value, 0, 1)
+
+
+@pytest.mark.parametrize("value", [2, 4.0, True, "4", None, np.float64(4)])
+def test_integer_refuses(value: object) -> None:
+    with pytest.raises(ConfigError, match="n_idr=.*must be an integer >= 3"):
+        require_integer("n_idr", value, 3)
+
+
+def test_accepts_numpy_scalars_and_own_wording() -> None:
+    require_number("alpha", np.float32(0.5), 0, 1)
+    require_integer("n_idr", np.int64(3), 3)
+    with pytest.raises(ConfigError, match="beta=0: must be positive"):
+        require_number("beta", 0, low=1e-300, allowed="positive")
+    with pytest.raises(ConfigError, match="must be a finite number$"):
+        require_number("x", float("nan"))
+    with pytest.raises(ConfigError, match="must be a finite number <= 1$"):
+        require_number("x", 2, high=1)
+
+
+def test_choice() -> None:
+    require_choice("reading", "exact", ("independent", "exact"))
+    with pytest.raises(ConfigError, match="reading='both': must be one of 'independent', 'exact'"):
+        require_choice("reading", "both", ("independent", "exact"))
