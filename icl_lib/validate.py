@@ -20,13 +20,19 @@ def require(ok: bool, field: str, value: object, allowed: str) -> None:
         raise ConfigError(f"{field}={value!r}: must be {allowed}")
 
 
-def require_number(field: str, value: object, low: float = -math.inf, high: float = math.inf, allowed: str = "") -> None:
+def require_number(
+    field: str, value: object, low: float = -math.inf, high: float = math.inf, allowed: str = ""
+) -> None:
     """Refuse anything but a finite real number (no bool) in the closed range [`low`, `high`]."""
-    ok = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and low <= float(value) <= high
+    ok = (
+        isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and low <= float(value) <= high
+    )
     require(ok, field, value, allowed or f"a finite number{_range(low, high)}")
 
 
-def require_integer(field: str, value: object, low: float = -math.inf, high: float = math.inf, allowed: str = "") -> None:
+def require_integer(
+    field: str, value: object, low: float = -math.inf, high: float = math.inf, allowed: str = ""
+) -> None:
     """Refuse anything but an integer (no bool, no float) in the closed range [`low`, `high`]."""
     ok = isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) <= high
     require(ok, field, value, allowed or f"an integer{_range(low, high)}")
