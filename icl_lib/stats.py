@@ -1,7 +1,8 @@
 """Statistics shared by all chapters. The unit is the seed: every interval is over seeds, never over pooled prompts.
 
-Intervals are two-sided. A t interval is the default, as it covers best at ten seeds; the percentile bootstrap,
-which undercovers there, is not offered. Nothing is dropped or clipped in silence: a value that is missing or not finite is refused by name.
+Intervals are two-sided. A t interval is the default, as it covers best at ten seeds; the percentile bootstrap, which
+undercovers there, is not offered. Nothing is dropped or clipped in silence: a value that is missing or not finite is
+refused by name.
 """
 
 from typing import NamedTuple

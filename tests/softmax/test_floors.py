@@ -187,7 +187,7 @@ def test_numpy_arguments() -> None:
         ((0.5, 4, 6, "both"), "reading='both': must be one of 'independent', 'exact'"),
     ],
 )
-def test_refuses(floor, arguments: tuple, message: str) -> None:  # type: ignore[no-untyped-def,type-arg]
+def test_refuses(floor, arguments: tuple, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ConfigError, match=message):
         floor(*arguments)
 
