@@ -14,10 +14,11 @@ fair coin each. Two readings of "a fraction alpha/2 of the contexts" (Li et al.,
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.stats import binom
 
 from icl_lib.validate import require, require_choice, require_integer, require_number
@@ -132,6 +133,19 @@ def needed_context(
     while n_context > 1 and floor(alpha, n_context - 1, n_idr, reading) <= threshold:
         n_context -= 1
     return n_context
+
+
+def floor_table(
+    alphas: Sequence[float], lengths: Sequence[int], n_idr: int, reading: str = "independent"
+) -> pd.DataFrame:
+    """Both floors on a grid, tidy: columns alpha, n_context, floor ("vote" or "bayes"), error."""
+    rows = [
+        (alpha, length, name, floor(alpha, length, n_idr, reading))
+        for alpha in alphas
+        for length in lengths
+        for name, floor in (("vote", vote_floor), ("bayes", bayes_floor))
+    ]
+    return pd.DataFrame(rows, columns=["alpha", "n_context", "floor", "error"])
 
 
 class _Pure(NamedTuple):

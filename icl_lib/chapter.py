@@ -1,0 +1,118 @@
+"""What every chapter does: check its parameters, show figures with provenance, record its result."""
+
+import ast
+import difflib
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+from matplotlib.figure import Figure
+
+from icl_lib.claims import Measured, load_claims, result_json, write_json
+from icl_lib.figures import save_figure, use_theme
+from icl_lib.paths import out_dir, root
+from icl_lib.provenance import chapter_hash, versions
+from icl_lib.stats import Interval
+from icl_lib.validate import ConfigError, require
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "list": (list, tuple),
+}
+
+
+def notebook_parameters(notebook: Path) -> dict[str, str]:
+    """Names and annotated types of the cell tagged ``parameters``."""
+    for cell in json.loads(notebook.read_text())["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            nodes = ast.parse("".join(cell["source"])).body
+            return {ast.unparse(n.target): ast.unparse(n.annotation) for n in nodes if isinstance(n, ast.AnnAssign)}
+    return {}
+
+
+def check_parameters(known: Mapping[str, str], namespace: Mapping[str, object]) -> dict[str, object]:
+    """The values of the known parameters; refuses unknown names and wrong types.
+
+    Must run right after the parameters cell: any plain value that is then defined under another
+    name was injected from outside, most likely with a slip of the pen.
+    """
+    plain = {k: v for k, v in namespace.items() if isinstance(v, int | float | str | list | dict)}
+    for name in plain:
+        if not (name.startswith("_") or name in known or name in ("In", "Out")):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ConfigError(f"{name}={plain[name]!r}: unknown parameter{hint}; this chapter has {', '.join(known)}")
+    for name, kind in known.items():
+        base = kind.split("[")[0]
+        ok = isinstance(namespace[name], TYPES[base]) and isinstance(namespace[name], bool) == (base == "bool")
+        require(ok, name, namespace[name], f"of type {kind}")
+    return {name: namespace[name] for name in known}
+
+
+class Chapter:
+    """A running chapter: ``Chapter("L1", globals())``, in the cell after the parameters.
+
+    Raises:
+        ConfigError: for a parameter that the chapter does not have, or of the wrong type.
+    """
+
+    def __init__(self, id: str, namespace: Mapping[str, object]) -> None:
+        found = sorted((root() / "chapters").glob(f"**/{id}*.ipynb"))
+        require(len(found) == 1, "id", id, f"the beginning of one chapter's file name, not of {len(found)}")
+        self.id, self.notebook, self.folder = id, found[0], out_dir() / id
+        self.parameters = check_parameters(notebook_parameters(self.notebook), namespace)
+        self.started = time.perf_counter()
+        torch.set_num_threads(1)  # float32 sums depend on the number of threads
+        use_theme()
+
+    def _provenance(self) -> dict[str, object]:
+        code = chapter_hash(self.notebook, numbers_only=True)
+        return {"chapter": self.notebook.stem, "code_hash": code, "parameters": self.parameters, "versions": versions()}
+
+    def figure(self, fig: Figure, name: str, data: pd.DataFrame) -> None:
+        """Save a figure with the tidy data that it shows, display it with one line of provenance."""
+        provenance = self._provenance()
+        save_figure(fig, self.folder, name, data, provenance)
+        display(fig)
+        plt.close(fig)
+        settings = ", ".join(f"{k} = {v}" for k, v in self.parameters.items() if not isinstance(v, list))
+        stamp = (
+            f"figures/{self.id}/{name}.csv · code {provenance['code_hash']} · torch {torch.__version__.split('+')[0]}"
+        )
+        display(Markdown(f'<small class="provenance">{stamp} · {settings}</small>'))
+
+    def record(self, measured: Mapping[str, Measured]) -> Markdown:
+        """Write result.json, and run.json with wall time and date; returns the verdict as a table."""
+        claim = load_claims()[self.id]
+        result = result_json(claim, measured, **self._provenance())
+        write_json(self.folder / "result.json", result)
+        stamp = {
+            "wall_seconds": round(time.perf_counter() - self.started, 1),
+            "date": datetime.now(UTC).isoformat("T", "minutes"),
+        }
+        write_json(self.folder / "run.json", stamp)
+        lines = [
+            f"**Verdict on {self.id}: {result['verdict']}**",
+            "",
+            "| clause | criterion | measured | control | verdict |",
+        ]
+        lines += ["|---|---|---|---|---|"]
+        for key, entry in result["clauses"].items():  # type: ignore[attr-defined]
+            criterion = ", ".join(f"{k} {v}" for k, v in claim.clauses[key].passes.items())
+            m = measured[key]
+            lines.append(f"| {key} | {criterion} | {show(m.value)} | {show(m.control)} | {entry['verdict']} |")
+        return Markdown("\n".join(lines))
+
+
+def show(interval: Interval) -> str:
+    """An interval for people: estimate, its 95 % interval, three significant digits."""
+    return f"{interval.estimate:.3g} [{interval.low:.3g}, {interval.high:.3g}]"

@@ -1,0 +1,141 @@
+"""The ledger of claims: read it, judge recorded numbers by it, record results.
+
+``claims.yml`` says what passes; a result file holds numbers only, and every verdict follows from the two.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from icl_lib.paths import root
+from icl_lib.stats import Interval
+from icl_lib.validate import require
+
+VERDICTS = ("reproduced", "partly", "not reproduced", "theory only", "not yet measured")
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One measured part of a claim with its pass criterion and its negative control."""
+
+    measure: str
+    passes: dict[str, object]
+    partly: dict[str, object]
+    control: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One entry of the ledger."""
+
+    id: str
+    paper: str
+    where: str
+    title: str
+    statement: str
+    finite: str
+    chapter: str
+    clauses: dict[str, Clause]
+    theory_only: list[str] = field(default_factory=list)
+    heavy: bool = False
+    changes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a chapter found for one clause: the interval over seeds, and that of the negative control."""
+
+    value: Interval
+    control: Interval
+
+
+def load_claims(folder: Path | None = None) -> dict[str, Claim]:
+    """The ledger in its order, by claim id. Refuses unknown fields and criteria that are not understood."""
+    entries = yaml.safe_load(((folder or root()) / "claims.yml").read_text())
+    claims = {}
+    for name, entry in entries.items():
+        clauses = {}
+        for key, clause in entry.pop("clauses").items():
+            clauses[key] = Clause(clause["measure"], clause["pass"], clause["partly"], clause["control"])
+            for criterion in (clause["pass"], clause["partly"]):
+                known = len(criterion) == 1 and set(criterion) <= {"below", "above", "inside"}
+                require(known, f"{name}.{key}", criterion, "one of {below: x}, {above: x}, {inside: [a, b]}")
+        claims[name] = Claim(id=name, clauses=clauses, **entry)
+    return claims
+
+
+def meets(interval: Interval, criterion: Mapping[str, object]) -> bool:
+    """Whether the whole interval meets the criterion."""
+    ((kind, bound),) = criterion.items()
+    low, high = (bound if isinstance(bound, list) else [bound, bound])[:2]
+    if kind == "below":
+        return bool(interval.high < high)
+    if kind == "above":
+        return bool(interval.low > low)
+    return bool(low <= interval.low and interval.high <= high)
+
+
+def misses(interval: Interval, criterion: Mapping[str, object]) -> bool:
+    """Whether the whole interval lies outside: what a negative control has to do."""
+    ((kind, bound),) = criterion.items()
+    low, high = (bound if isinstance(bound, list) else [bound, bound])[:2]
+    below, above = bool(interval.high < low), bool(interval.low > high)
+    return {"below": above, "above": below, "inside": below or above}[kind]
+
+
+def judge_clause(clause: Clause, measured: Measured) -> str:
+    """Verdict on one clause; a control that does not fail the check makes it worthless."""
+    if not misses(measured.control, clause.passes):
+        return "not reproduced"
+    if meets(measured.value, clause.passes):
+        return "reproduced"
+    return "partly" if meets(measured.value, clause.partly) else "not reproduced"
+
+
+def judge(claim: Claim, measured: Mapping[str, Measured]) -> str:
+    """Verdict on a claim from the numbers of its clauses; every clause must have been measured."""
+    if not claim.clauses:
+        return "theory only"
+    require(set(measured) == set(claim.clauses), f"clauses of {claim.id}", sorted(measured), f"{sorted(claim.clauses)}")
+    verdicts = {judge_clause(clause, measured[key]) for key, clause in claim.clauses.items()}
+    if verdicts == {"reproduced"}:
+        return "reproduced"
+    return "not reproduced" if verdicts == {"not reproduced"} else "partly"
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write atomically: a reader sees the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    with os.fdopen(handle, "w") as file:
+        file.write(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    Path(name).chmod(0o644)
+    Path(name).replace(path)
+
+
+def result_json(claim: Claim, measured: Mapping[str, Measured], **provenance: object) -> dict[str, object]:
+    """What a chapter records: numbers, the verdict that follows, and where they come from."""
+    clauses = {
+        key: {
+            "value": m.value._asdict(),
+            "control": m.control._asdict(),
+            "verdict": judge_clause(claim.clauses[key], m),
+        }
+        for key, m in measured.items()
+    }
+    return {"claim": claim.id, "verdict": judge(claim, measured), "clauses": clauses, **provenance}
+
+
+def read_result(path: Path) -> tuple[dict[str, Measured], dict[str, object]]:
+    """Numbers of a recorded result, and the file's whole content."""
+    content = json.loads(path.read_text())
+    measured = {
+        key: Measured(Interval(**entry["value"]), Interval(**entry["control"]))
+        for key, entry in content["clauses"].items()
+    }
+    return measured, content

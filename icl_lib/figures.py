@@ -1,0 +1,54 @@
+"""One visual language for all figures, and figures saved with their data and provenance."""
+
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from icl_lib.claims import write_json
+
+PALETTE = sns.color_palette("colorblind")
+OURS, CONTROL, FLOOR, BAYES = PALETTE[0], PALETTE[3], PALETTE[1], PALETTE[2]
+PUBLISHED = "0.55"  # grey: curves read off the paper's figures
+WIDTH = 6.0  # inches; text stays legible when a phone shows the figure 400 px wide
+
+
+def use_theme() -> None:
+    """Set the theme of the book; SVG ids are fixed so that an unchanged figure gives an unchanged file."""
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind")
+    plt.rcParams.update(
+        {
+            "figure.figsize": (WIDTH, 3.8),
+            "figure.dpi": 110,
+            "savefig.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "legend.frameon": False,
+            "font.size": 12,
+            "legend.fontsize": 10,
+            "svg.hashsalt": "icl-book",
+            "svg.fonttype": "none",
+        }
+    )
+
+
+def band(ax: Axes, table: pd.DataFrame, x: str, color: object, label: str, **style: object) -> None:
+    """A curve with its interval: ``table`` has the columns x, estimate, low and high."""
+    table = table.sort_values(x)
+    ax.plot(table[x], table["estimate"], color=color, label=label, **style)  # type: ignore[arg-type]
+    ax.fill_between(table[x], table["low"], table["high"], color=color, alpha=0.2, linewidth=0)  # type: ignore[arg-type]
+
+
+def save_figure(fig: Figure, folder: Path, name: str, data: pd.DataFrame, provenance: dict[str, object]) -> None:
+    """Write name.png, name.svg, the data behind the figure as name.csv and its provenance as name.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        fig.savefig(folder / f"{name}.png", metadata={"Software": None})
+        fig.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    write_json(folder / f"{name}.json", provenance)

@@ -1,0 +1,109 @@
+"""What a result was computed from: a hash of the code it depends on, and the versions."""
+
+import ast
+import hashlib
+import json
+import platform
+import re
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+# Modules that draw or file results: a change there re-runs a chapter but makes no number stale.
+PRESENTATION = frozenset(
+    {"icl_lib.figures", "icl_lib.scoreboard", "icl_lib.chapter", "icl_lib.claims", "icl_lib.provenance"}
+)
+
+
+def module_file(name: str) -> Path | None:
+    """File of an ``icl_lib`` module, or None if there is no such module."""
+    base = PACKAGE.joinpath(*name.split(".")[1:])
+    for file in (base.with_suffix(".py"), base / "__init__.py"):
+        if name.split(".")[0] == "icl_lib" and file.is_file():
+            return file
+    return None
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Names of the ``icl_lib`` modules that a piece of code imports (absolute imports only)."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    with_parents = {".".join(n.split(".")[: i + 1]) for n in names for i in range(n.count(".") + 1)}
+    return {name for name in with_parents if name.split(".")[0] == "icl_lib" and module_file(name)}
+
+
+def code_only(tree: ast.AST) -> str:
+    """The code without comments, layout and docstrings, so that prose never makes a result stale."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+            first = node.body[0]
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+@cache
+def _module(name: str) -> tuple[str, frozenset[str]]:
+    file = module_file(name)
+    assert file is not None
+    tree = ast.parse(file.read_text())
+    names = frozenset(imported(tree))
+    return code_only(tree), names
+
+
+def closure(modules: set[str]) -> list[str]:
+    """The modules and everything in ``icl_lib`` that they import, directly or not, sorted."""
+    found: set[str] = set()
+    waiting = set(modules)
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        waiting |= _module(name)[1] - found
+    return sorted(found)
+
+
+def code_hash(modules: set[str], extra: str = "", without: frozenset[str] = frozenset()) -> str:
+    """Hash (16 hex digits) of the code of ``modules`` and of all that they import, plus ``extra``."""
+    digest = hashlib.sha256(extra.encode())
+    for name in closure(modules - without):
+        if name not in without:
+            digest.update(f"\n# {name}\n{_module(name)[0]}".encode())
+    return digest.hexdigest()[:16]
+
+
+def notebook_code(notebook: Path) -> str:
+    """The code cells of a notebook, without comments; cells injected by papermill are left out."""
+    cells = json.loads(notebook.read_text())["cells"]
+    sources = [
+        "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code" and "injected-parameters" not in cell["metadata"].get("tags", [])
+    ]
+    plain = [re.sub(r"^\s*[%!].*$", "", source, flags=re.M) for source in sources]
+    return "\n".join(ast.unparse(ast.parse(source)) for source in plain)
+
+
+def chapter_hash(notebook: Path, *, numbers_only: bool = False) -> str:
+    """Hash of a chapter's code and of the library code that it depends on.
+
+    With ``numbers_only``, modules that only draw or file results are left out: this is the hash
+    that a recorded result carries, and by which the scoreboard calls it stale.
+    """
+    code = notebook_code(notebook)
+    without = PRESENTATION if numbers_only else frozenset()
+    return code_hash(imported(ast.parse(code)), extra=code, without=without)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that numbers depend on."""
+    packages = {name: metadata.version(name).split("+")[0] for name in ("torch", "numpy", "scipy", "pandas")}
+    return {"python": ".".join(platform.python_version_tuple()[:2]), **packages}

@@ -1,0 +1,163 @@
+"""Prompts of Paper L, kept as codes: which patterns each input is made of (Li et al. 2024, data model).
+
+An input is x = mu_j + kappa nu_k, so a prompt is fully described by the numbers j, k, kappa and
+the labels. The model works on these codes directly (``model.py``); ``dense`` writes the tokens out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from icl_lib.rng import generator
+from icl_lib.softmax.floors import exact_counts
+from icl_lib.softmax.patterns import Patterns
+from icl_lib.softmax.tasks import Tasks
+from icl_lib.validate import require, require_choice, require_integer, require_number
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """The rule by which context inputs are drawn.
+
+    Attributes:
+        alpha: fraction of contexts that carry one of the task's two patterns (alpha' at test time).
+        n_context: l, number of labelled examples before the query.
+        kappa_max: K; the irrelevant part is kappa * nu with kappa uniform on [-K, K]. The paper has K <= 1/2.
+        reading: "independent": each context carries mu_a w.p. alpha/2, mu_b w.p. alpha/2, each other
+            pattern w.p. (1 - alpha)/(M1 - 2). "exact": the numbers of contexts with the query's
+            and its partner's pattern are those of ``floors.exact_counts``; the rest are uniform over the others.
+    """
+
+    alpha: float = 0.8
+    n_context: int = 20
+    kappa_max: float = 0.5
+    reading: str = "independent"
+
+    def __post_init__(self) -> None:
+        require_number("alpha", self.alpha, 0, 1)
+        require_integer("n_context", self.n_context, 1)
+        require_number("kappa_max", self.kappa_max, 0)
+        require_choice("reading", self.reading, ("independent", "exact"))
+
+
+class Prompts(NamedTuple):
+    """A batch of prompts as codes; the leading dimensions are ensemble and batch.
+
+    Attributes:
+        index: (E, B, 2, l), relevant and irrelevant pattern of each context, as rows of ``Patterns.basis``.
+        kappa: (E, B, l), size of the irrelevant part.
+        label: (E, B, l), +1 or -1.
+        query_index: (E, B, 2), query_kappa: (E, B): the same for the query.
+        target: (E, B), z, the query's label.
+    """
+
+    index: Int[Tensor, "E B 2 l"]
+    kappa: Float[Tensor, "E B l"]
+    label: Float[Tensor, "E B l"]
+    query_index: Int[Tensor, "E B 2"]
+    query_kappa: Float[Tensor, "E B"]
+    target: Float[Tensor, "E B"]
+
+    def same_pattern(self) -> Tensor:
+        """(E, B, l), True where a context carries the query's relevant pattern."""
+        return self.index[:, :, 0] == self.query_index[:, :, :1]
+
+    def dense(self, patterns: Patterns) -> Float[Tensor, "E B d l_plus_1"]:
+        """The prompt matrix P of the paper, one column a token, the query last with a zero label."""
+        basis = patterns.basis
+        member = torch.arange(len(basis))[:, None, None]
+        context = basis[member, self.index[:, :, 0]] + self.kappa[..., None] * basis[member, self.index[:, :, 1]]
+        context = context + self.label[..., None] * basis[:, None, None, -1]
+        of_query = basis[member, self.query_index]  # (E, B, 2, d)
+        query = of_query[:, :, 0] + self.query_kappa[..., None] * of_query[:, :, 1]
+        return torch.cat([context, query[:, :, None]], dim=2).mT
+
+
+class TaskTable(NamedTuple):
+    """Task sets of an ensemble, padded to one length: (E, T, 2) and the number that counts, (E,)."""
+
+    pairs: Int[Tensor, "E T 2"]
+    count: Int[Tensor, " E"]
+
+
+def task_table(task_sets: Sequence[Tasks]) -> TaskTable:
+    """One task set per member, as tensors."""
+    longest = max(len(tasks) for tasks in task_sets)
+    padded = [list(tasks) + [tasks[0]] * (longest - len(tasks)) for tasks in task_sets]
+    return TaskTable(torch.tensor(padded), torch.tensor([len(tasks) for tasks in task_sets]))
+
+
+@lru_cache
+def _outcomes(n_idr: int) -> tuple[Tensor, Tensor]:
+    """For each task a * M1 + b: pattern and label of context outcome 0 (a), 1 (b), 2.. (another one, either label)."""
+    pattern = torch.zeros(n_idr * n_idr, 2 + 2 * (n_idr - 2), dtype=torch.int64)
+    label = torch.tensor([1.0, -1.0] * (n_idr - 1)).expand(n_idr * n_idr, -1).contiguous()
+    for a in range(n_idr):
+        for b in range(n_idr):
+            others = [i for i in range(n_idr) if i not in (a, b)][: n_idr - 2]
+            pattern[a * n_idr + b] = torch.tensor([a, b, *(i for i in others for _ in range(2))])
+    return pattern, label
+
+
+def sample_prompts(
+    configs: Sequence[PromptConfig],
+    tasks: TaskTable,
+    seeds: Sequence[int],
+    n_patterns: tuple[int, int],
+    n_prompts: int,
+    purpose: str,
+    step: int = 0,
+) -> Prompts:
+    """Draw ``n_prompts`` prompts for each member of an ensemble.
+
+    Args:
+        configs: one rule per member; n_context and reading must agree over the ensemble.
+        tasks: the tasks of each member, each equally likely.
+        seeds: one per member; member e draws from the stream (seeds[e], purpose, step) and from
+            nothing else, so it draws what a solo run with that seed draws.
+        n_patterns: numbers of relevant and irrelevant patterns.
+    """
+    l, n_idr, n_other = configs[0].n_context, n_patterns[0], 2 * (n_patterns[0] - 2)
+    require(len({(c.n_context, c.reading) for c in configs}) == 1, "configs", configs, "alike in n_context and reading")
+    u = torch.stack([torch.rand(n_prompts, 2 * l + 3, generator=generator(s, purpose, step)) for s in seeds])
+    u_context, u_other, u_task, u_side = u.split([l, l + 1, 1, 1], dim=-1)
+
+    def per_member(values: list[float]) -> Tensor:
+        return torch.tensor(values)[:, None, None]
+
+    chosen = (u_task * tasks.count[:, None, None]).long()
+    task = (tasks.pairs * torch.tensor([n_idr, 1])).sum(-1).gather(1, chosen[..., 0])[..., None]
+    side = (u_side < 0.5).long()  # 0: the query carries mu_a, 1: it carries mu_b
+    alpha = per_member([c.alpha for c in configs])
+    if configs[0].reading == "independent":
+        rest = (
+            ((u_context - alpha).clamp_(min=0) * (n_other / (1 - alpha).clamp(min=1e-9))).long().clamp_(max=n_other - 1)
+        )
+        outcome = (u_context >= alpha / 2).long() + (u_context >= alpha).long() + rest
+    else:
+        n_query = per_member([exact_counts(c.alpha, l)[0] for c in configs])
+        n_both = per_member([sum(exact_counts(c.alpha, l)) for c in configs])
+        position = torch.arange(l)
+        partner = (position >= n_query).long()
+        outcome = torch.where(position < n_both, (side + partner) % 2, 2 + (u_context * n_other).long())
+    pattern_of, label_of = _outcomes(n_idr)
+    cell = task * (2 + n_other) + outcome
+    # One uniform number gives both parts: its integer multiple of 1/M2 the pattern, what is left over kappa.
+    scaled = u_other * n_patterns[1]
+    irrelevant = scaled.long()
+    kappa = (2 * (scaled - irrelevant) - 1) * per_member([c.kappa_max for c in configs])
+    irrelevant += n_idr
+    query = pattern_of.take(task * (2 + n_other) + side)
+    return Prompts(
+        index=torch.stack([pattern_of.take(cell), irrelevant[..., :l]], dim=2),
+        kappa=kappa[..., :l].contiguous(),
+        label=label_of.take(cell),
+        query_index=torch.cat([query, irrelevant[..., l:]], dim=-1),
+        query_kappa=kappa[..., l].contiguous(),
+        target=1.0 - 2.0 * side[..., 0],
+    )

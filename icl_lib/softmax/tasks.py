@@ -1,0 +1,93 @@
+"""Tasks: ordered pairs (a, b) of relevant patterns, and the covers that training uses.
+
+Task (a, b): label +1 if an input carries mu_a, -1 if it carries mu_b, a fair coin otherwise.
+"""
+
+import itertools
+
+import torch
+
+from icl_lib.rng import generator
+from icl_lib.validate import require
+
+Task = tuple[int, int]
+Tasks = tuple[Task, ...]
+
+
+def all_tasks(n_idr: int) -> Tasks:
+    """All M1 (M1 - 1) ordered pairs."""
+    return tuple(itertools.permutations(range(n_idr), 2))
+
+
+def unseen(tasks: Tasks, n_idr: int) -> Tasks:
+    """All tasks that are not in ``tasks``."""
+    return tuple(task for task in all_tasks(n_idr) if task not in set(tasks))
+
+
+def check_tasks(tasks: Tasks, n_idr: int, require_cover: bool = True) -> None:
+    """Refuse a task with a = b, an unknown pattern, a repetition, or a set that misses a (pattern, label) pair."""
+    require(len(tasks) > 0, "tasks", tasks, "at least one task")
+    for a, b in tasks:
+        require(a != b, "tasks", (a, b), "pairs of two different patterns")
+        require(
+            0 <= min(a, b) and max(a, b) < n_idr, "tasks", (a, b), f"pairs of pattern numbers below n_idr = {n_idr}"
+        )
+    require(len(set(tasks)) == len(tasks), "tasks", tasks, "without repetition")
+    missing = [
+        (i, sign) for sign, side in (("+1", 0), ("-1", 1)) for i in range(n_idr) if i not in {t[side] for t in tasks}
+    ]
+    if require_cover and missing:
+        first = f"pattern {missing[0][0]} never has label {missing[0][1]}"
+        require(False, "tasks", tasks, f"a cover of every (pattern, label) pair ({first}), or set require_cover=False")
+
+
+def _order(n_idr: int, seed: int) -> list[int]:
+    return torch.randperm(n_idr, generator=generator(seed, "tasks")).tolist()
+
+
+def uniform_cover(n_idr: int, rounds: int, seed: int) -> Tasks:
+    """M1 * rounds tasks in which every pattern has each label equally often.
+
+    The patterns are put in a random circle; round s adds the tasks (i, i + s) for every i. The
+    order of the rounds is random too, except that a single round is always the cycle of length M1.
+    """
+    require(1 <= rounds <= n_idr - 1, "rounds", rounds, f"between 1 and n_idr - 1 = {n_idr - 1}")
+    order = _order(n_idr, seed)
+    others = (torch.randperm(n_idr - 2, generator=generator(seed, "task rounds")) + 2).tolist()
+    shifts = [1, *others][:rounds]
+    return tuple((order[i], order[(i + s) % n_idr]) for s in shifts for i in range(n_idr))
+
+
+def disjoint_cover(n_idr: int, cycle: int, seed: int) -> Tasks:
+    """M1 tasks that form disjoint cycles of one length (M1 must be a multiple of it); length 2 gives pairs both ways."""
+    require(cycle >= 2 and n_idr % cycle == 0, "cycle", cycle, f"a divisor of n_idr = {n_idr}, at least 2")
+    order = _order(n_idr, seed)
+    blocks = [order[i : i + cycle] for i in range(0, n_idr, cycle)]
+    return tuple((block[i], block[(i + 1) % cycle]) for block in blocks for i in range(cycle))
+
+
+def disjoint_pairs(n_idr: int, seed: int) -> Tasks:
+    """M1 / 2 tasks on disjoint pairs: every pattern appears, but with one label only."""
+    require(n_idr % 2 == 0, "n_idr", n_idr, "even, to be split into pairs")
+    order = _order(n_idr, seed)
+    return tuple((order[i], order[i + 1]) for i in range(0, n_idr, 2))
+
+
+def star_cover(n_idr: int, seed: int) -> Tasks:
+    """2 (M1 - 1) tasks that pair one pattern with every other, both ways: a cover, but not uniform."""
+    hub, *rest = _order(n_idr, seed)
+    return tuple((hub, i) for i in rest) + tuple((i, hub) for i in rest)
+
+
+def random_tasks(n_idr: int, n_tasks: int, seed: int) -> Tasks:
+    """n_tasks different tasks drawn uniformly; they may miss a (pattern, label) pair."""
+    every = all_tasks(n_idr)
+    require(1 <= n_tasks <= len(every), "n_tasks", n_tasks, f"between 1 and {len(every)}")
+    return tuple(every[i] for i in torch.randperm(len(every), generator=generator(seed, "tasks")).tolist()[:n_tasks])
+
+
+def split_unseen(tasks: Tasks, n_idr: int) -> tuple[Tasks, Tasks]:
+    """Unseen tasks as (reversed, unrelated): (b, a) of a training task (a, b), and all others."""
+    seen = set(tasks)
+    rest = unseen(tasks, n_idr)
+    return tuple(t for t in rest if t[::-1] in seen), tuple(t for t in rest if t[::-1] not in seen)

@@ -1,0 +1,187 @@
+"""Training an ensemble: seeds and settings as one batched run of plain mini-batch SGD on the hinge loss."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from icl_lib.rng import generator
+from icl_lib.softmax.model import ModelConfig, Params, backward, hinge, init_params
+from icl_lib.softmax.patterns import PatternConfig, Patterns, draw_patterns, stack_patterns
+from icl_lib.softmax.prompts import PromptConfig, Prompts, TaskTable, sample_prompts, task_table
+from icl_lib.softmax.tasks import Tasks, check_tasks
+from icl_lib.validate import require, require_integer, require_number
+
+CHUNK = 8  # steps whose prompts are drawn together; part of the random stream, so not a setting
+EXPLODED = 1e3  # the hinge loss starts at 1 or below; a mean above this is divergence
+
+
+class Diverged(RuntimeError):
+    """Training produced a non-finite or exploding loss; the message names member, step and step size."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that determines one training run; a member of an ensemble is one of these.
+
+    Attributes:
+        seed: decides patterns, initial weights and training prompts, through separate streams.
+        tasks: T_tr, pairs of pattern numbers.
+        batch_size: B, prompts a step.
+        step_size: eta.
+        n_steps: T.
+        fixed_prompts: size of a dataset drawn once, or None for fresh prompts at every step.
+        train_attention: False freezes W_Q and W_K at their initial values (a control).
+        require_cover: refuse a T_tr that misses a (pattern, label) pair.
+    """
+
+    tasks: Tasks
+    seed: int = 0
+    patterns: PatternConfig = field(default_factory=PatternConfig)
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    batch_size: int = 128
+    step_size: float = 5.0
+    n_steps: int = 300
+    fixed_prompts: int | None = None
+    train_attention: bool = True
+    require_cover: bool = True
+
+    def __post_init__(self) -> None:
+        check_tasks(self.tasks, self.patterns.n_idr, self.require_cover)
+        require_integer("seed", self.seed, 0)
+        require_integer("batch_size", self.batch_size, 1)
+        require_number("step_size", self.step_size, low=1e-9, allowed="a finite number above 0")
+        require_integer("n_steps", self.n_steps, 0)
+        if self.fixed_prompts is not None:
+            require_integer("fixed_prompts", self.fixed_prompts, 1)
+
+    def shape(self) -> tuple[object, ...]:
+        """What must agree over an ensemble, because it decides the shapes of its arrays."""
+        p = self.patterns
+        sizes = (p.n_idr, p.n_idi, p.d_x, p.d_y, self.model.m, self.prompts.n_context, self.prompts.reading)
+        return (*sizes, self.batch_size, self.fixed_prompts)
+
+
+class State(NamedTuple):
+    """A training run between two steps. Everything else follows from the configs."""
+
+    step: int
+    params: Params
+    losses: Float[Tensor, "E T"]  # mean hinge loss of the steps taken
+
+
+class Ensemble(NamedTuple):
+    """Configs of the members with their stacked patterns and weights."""
+
+    configs: tuple[TrainConfig, ...]
+    patterns: Patterns
+    params: Params
+    losses: Float[Tensor, "E T"]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [c.seed for c in self.configs]
+
+
+def stacked_patterns(configs: Sequence[TrainConfig]) -> Patterns:
+    """Each member's own frame of patterns, (E, ...)."""
+    return stack_patterns([draw_patterns(c.patterns, c.seed) for c in configs])
+
+
+def initial_state(configs: Sequence[TrainConfig]) -> State:
+    """Untrained weights of every member."""
+    members = [init_params(c.model, c.patterns, c.seed) for c in configs]
+    params = Params(*(torch.cat(parts) for parts in zip(*members, strict=True)))
+    return State(0, params, torch.zeros(len(configs), 0))
+
+
+def _draw(configs: Sequence[TrainConfig], tasks: TaskTable, n_prompts: int, purpose: str, step: int) -> Prompts:
+    p = configs[0].patterns
+    rules, seeds = [c.prompts for c in configs], [c.seed for c in configs]
+    return sample_prompts(rules, tasks, seeds, (p.n_idr, p.n_idi), n_prompts, purpose, step)
+
+
+def _batches(configs: Sequence[TrainConfig], start: int) -> Iterator[Prompts]:
+    """The training batches from step ``start`` on. Batch t depends on (seed, t) alone."""
+    tasks = task_table([c.tasks for c in configs])
+    size, n_fixed = configs[0].batch_size, configs[0].fixed_prompts
+    dataset = _draw(configs, tasks, n_fixed, "dataset", 0) if n_fixed else None
+    member = torch.arange(len(configs))[:, None]
+    chunk = start // CHUNK
+    while True:
+        if dataset is None:
+            pool = _draw(configs, tasks, CHUNK * size, "train", chunk)
+            batches = [Prompts(*(part[:, i * size : (i + 1) * size] for part in pool)) for i in range(CHUNK)]
+        else:
+            gens = [generator(c.seed, "minibatch", chunk) for c in configs]
+            rows = torch.stack([torch.randint(n_fixed or 1, (CHUNK * size,), generator=g) for g in gens])
+            batches = [
+                Prompts(*(part[member, rows[:, i * size : (i + 1) * size]] for part in dataset)) for i in range(CHUNK)
+            ]
+        yield from batches[start - chunk * CHUNK :]
+        chunk += 1
+        start = chunk * CHUNK
+
+
+def train_steps(configs: Sequence[TrainConfig], state: State, n_steps: int, patterns: Patterns | None = None) -> State:
+    """Take ``n_steps`` steps from ``state``; a resumed run ends where an uninterrupted one does.
+
+    Raises:
+        Diverged: at the first step at which a member's loss is not finite or exceeds ``EXPLODED``.
+    """
+    require(
+        len({c.shape() for c in configs}) == 1, "configs", "ensemble", "alike in shape: sizes, n_context, batch_size"
+    )
+    patterns = stacked_patterns(configs) if patterns is None else patterns
+    rate = torch.tensor([c.step_size for c in configs])[:, None, None]
+    of_block = torch.tensor([[c.train_attention, c.train_attention, True] for c in configs])  # W_Q, W_K, W_V
+    rate_qkv = rate * of_block.repeat_interleave(state.params.w_q.shape[1], dim=1)[..., None]
+    step, params = state.step, state.params
+    losses: list[Tensor] = []
+    for prompts, _ in zip(_batches(configs, step), range(n_steps), strict=False):
+        act, grad = backward(params, patterns, prompts)
+        loss = hinge(act, prompts).mean(1)
+        if not bool((loss < EXPLODED).all()):
+            worst = int((~(loss < EXPLODED)).nonzero()[0])
+            c = configs[worst]
+            raise Diverged(
+                f"loss {loss[worst]:.3g} at step {step} with step_size={c.step_size} (member {worst}, seed {c.seed})"
+            )
+        w_qkv = torch.addcmul(params.w_qkv, grad.w_qkv, rate_qkv, value=-1)
+        params = Params(w_qkv, torch.addcmul(params.w_o, grad.w_o, rate, value=-1), params.a)
+        losses.append(loss)
+        step += 1
+    taken = torch.stack(losses, dim=1) if losses else state.losses[:, :0]
+    return State(step, params, torch.cat([state.losses, taken], dim=1))
+
+
+def train(
+    configs: Sequence[TrainConfig],
+    start: State | None = None,
+    every: int = 50,
+    on_progress: Callable[[State], None] | None = None,
+) -> Ensemble:
+    """Train all members to their common ``n_steps``.
+
+    Args:
+        start: a saved state to go on from; by default the initial one.
+        every: steps between two calls of ``on_progress``, which may report or save the state.
+    """
+    require(len({c.n_steps for c in configs}) == 1, "n_steps", {c.n_steps for c in configs}, "the same for all members")
+    patterns, state = stacked_patterns(configs), start or initial_state(configs)
+    total = configs[0].n_steps
+    while state.step < total:
+        state = train_steps(configs, state, min(every, total - state.step), patterns)
+        if on_progress:
+            on_progress(state)
+    return Ensemble(tuple(configs), patterns, state.params, state.losses)
+
+
+def config_json(config: TrainConfig) -> str:
+    """A config as canonical JSON: the text that is hashed and stored beside trained weights."""
+    return json.dumps(asdict(config), sort_keys=True)
