@@ -1,0 +1,36 @@
+# The front door of the book. `make` alone lists what there is.
+VENV ?= .venv
+BUILD ?= _build/book
+JOBS ?= 2
+PY = $(VENV)/bin/python
+DOIT = $(PY) -m doit -n $(JOBS) -P thread
+export BUILD CHAPTER HEAVY VENV
+
+.DEFAULT_GOAL := help
+.PHONY: help env book html test record bench clean
+
+help:  ## list these targets
+	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' Makefile | expand -t 18
+	@echo "  Options: CHAPTER=data_model (book: run one chapter), HEAVY=1 (run heavy ones too), JOBS=2"
+
+env:  ## make .venv, or update it when requirements.lock has changed (implied by all others)
+	@cmp -s requirements.lock $(VENV)/requirements.lock || sh tools/env.sh $(VENV)
+
+book: env  ## run the chapters on this machine and render them (unchanged ones are kept)
+	@$(DOIT) book
+
+html: env  ## render the committed outputs, without running anything
+	@$(PY) -m tools.render
+
+test: env  ## everything that has to pass before a change is merged
+	@$(PY) -m tools.check
+
+record: env  ## run the chapters and rewrite committed outputs whose numbers moved
+	@$(DOIT) collect run_reference
+	@$(PY) -m tools.record
+
+bench: env  ## time the library against its baselines
+	@OMP_NUM_THREADS=1 $(PY) -m benchmarks
+
+clean:  ## remove all that was generated, trained models included (not .venv)
+	rm -rf _build

@@ -1,0 +1,134 @@
+"""What `make book` and `make record` run, two at a time; what is out of date is decided by content, not file times."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tools import execute, notebooks, render
+
+BUILD = Path(os.environ.get("BUILD") or "_build/book")
+CHAPTER, HEAVY = os.environ.get("CHAPTER"), os.environ.get("HEAVY") == "1"
+
+ALL = notebooks.chapters()
+LEFT_OUT = {
+    path: "This chapter takes too long for every reader's machine: it shows its committed outputs. `make book HEAVY=1` runs it."
+    for path in ALL
+    if notebooks.heavy(path) and not HEAVY
+}
+if CHAPTER:
+    others = [path for path in ALL if CHAPTER not in (path.stem, notebooks.label(path), str(path))]
+    if len(others) == len(ALL):
+        sys.exit(f"no chapter is called {CHAPTER}; there are: {', '.join(path.stem for path in ALL)}")
+    LEFT_OUT = dict.fromkeys(others, "This chapter was not run in this build: it shows its committed outputs.")
+RUN = [path for path in ALL if path not in LEFT_OUT]
+
+
+class Reporter:
+    """One line per notebook: a run prints its own, this adds those that were not needed or did not come about."""
+
+    desc = "one line per notebook"
+
+    def __init__(self, outstream: Any, options: Any) -> None:
+        self.failed = 0
+
+    def skip_uptodate(self, task: Any) -> None:
+        print(f"{task.doc:40} unchanged ({execute.seconds(Path(task.targets[0])).strip()} when it ran)", flush=True)
+
+    def add_failure(self, task: Any, failure: Any) -> None:
+        self.failed += 1
+        if not task.doc:
+            print(f"{task.name}: not done. {failure.get_msg()}", file=sys.stderr)
+
+    def runtime_error(self, message: str) -> None:
+        print(message, file=sys.stderr)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args: None
+
+
+DOIT_CONFIG = {
+    "dep_file": str(BUILD / "state.json"),
+    "backend": "json",
+    "continue": True,
+    "verbosity": 2,
+    "reporter": Reporter,
+}
+BUILD.mkdir(parents=True, exist_ok=True)
+
+
+def notebook_task(
+    source: Path, target: Path, depends_on: Callable[[Path], str], *options: str, **more: Any
+) -> dict[str, Any]:
+    """A doit task that runs a notebook when what it depends on is not what it was at the last success."""
+
+    def unchanged(task: Any, values: dict[str, str]) -> bool:
+        now = depends_on(source)
+        task.value_savers.append(lambda: {"depends_on": now})
+        return values.get("depends_on") == now
+
+    command = [sys.executable, "-m", "tools.execute", str(source), str(target), *options]
+    label = notebooks.label(source)
+    return {"actions": [command], "targets": [str(target)], "uptodate": [unchanged], "doc": label, **more}
+
+
+def output_folder(path: Path) -> Path:
+    """Where a chapter writes; of its own, so that a failed run leaves no half of a result among the others."""
+    return (BUILD / "run" / path).with_suffix(".out")
+
+
+def task_run_chapters() -> Iterator[dict[str, Any]]:
+    for path in RUN:
+        target, out = BUILD / "run" / path, str(output_folder(path))
+        yield {
+            "name": path.stem,
+            **notebook_task(path, target, notebooks.fingerprint, "--out", out),
+        }
+
+
+def task_run_reference() -> Iterator[dict[str, Any]]:
+    """Chapters at the smaller setting at which they are tested."""
+    for path, parameters in notebooks.reduced().items():
+        target = BUILD / "reference" / path.name
+        options = ("--parameters", json.dumps(parameters), "--out", str(target.with_suffix(".out")))
+        yield {
+            "name": path.stem,
+            **notebook_task(path, target, notebooks.fingerprint, *options),
+        }
+
+
+def task_collect() -> dict[str, Any]:
+    """Bring together what the chapters wrote: the index reads it."""
+
+    def collect() -> None:
+        shutil.rmtree(BUILD / "figures", ignore_errors=True)
+        (BUILD / "figures").mkdir(parents=True)
+        for path in RUN:
+            if output_folder(path).is_dir():
+                shutil.copytree(output_folder(path), BUILD / "figures", dirs_exist_ok=True)
+
+    return {"actions": [collect], "task_dep": ["run_chapters"], "doc": ""}
+
+
+def task_run_index() -> dict[str, Any]:
+    def depends_on(index: Path) -> str:
+        results = [
+            Path("claims.yml"),
+            *sorted((BUILD / "figures").rglob("*.json")),
+            *sorted(Path("figures").rglob("*.json")),
+        ]
+        return notebooks.fingerprint(index) + notebooks.digest(results)
+
+    figures = str(BUILD / "figures")
+    target = BUILD / "run" / notebooks.INDEX
+    return notebook_task(notebooks.INDEX, target, depends_on, "--results", figures, task_dep=["collect"])
+
+
+def task_book() -> dict[str, Any]:
+    def pages() -> None:
+        render.book(BUILD, [*RUN, notebooks.INDEX], LEFT_OUT)
+
+    return {"actions": [pages], "task_dep": ["run_index"], "doc": ""}

@@ -1,0 +1,266 @@
+"""The tooling on a small book of its own: what runs again, what is said of a failure, what record rewrites."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat import v4
+
+from tools import notebooks, record, render
+
+KERNEL = {"kernelspec": record.KERNEL, "language_info": {"name": "python"}}
+WRITE = """from pathlib import Path
+from icl_lib import paths, rng
+folder = paths.out_dir() / name
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "result.json").write_text('{"x": 1.5}')
+print(name, 1.25)"""
+
+
+def write_notebook(path: Path, *cells: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(v4.new_notebook(cells=list(cells), metadata=KERNEL), path)
+
+
+def chapter(path: Path, code: str = WRITE, prose: str = "# A chapter") -> None:
+    first = v4.new_code_cell(f"name = {path.stem!r}", metadata={"tags": ["parameters"]})
+    write_notebook(path, v4.new_markdown_cell(prose), first, v4.new_code_cell(code))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.fixture
+def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A book of two chapters with the real tools and library."""
+    for name in ("tools", "icl_lib"):
+        shutil.copytree(name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile("dodo.py", tmp_path / "dodo.py")
+    (tmp_path / "requirements.lock").write_text("")
+    (tmp_path / "claims.yml").write_text("L1: {chapter: chapters/one}\n")
+    chapter(tmp_path / "chapters/one.ipynb")
+    chapter(tmp_path / "chapters/two.ipynb", WRITE.replace(", rng", ""))
+    write_notebook(tmp_path / "index.ipynb", v4.new_code_cell("from icl_lib import paths\nprint(paths.out_dir().name)"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("BUILD", "CHAPTER", "HEAVY", "ICL_BOOK_OUT"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def doit(*tasks: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    options = () if tasks[0] == "list" else ("-n", "2", "-P", "thread")
+    command = [sys.executable, "-m", "doit", *options, *tasks]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """What is printed of each notebook."""
+    return {line.split()[0]: line.split()[1] for line in done.stdout.splitlines()}
+
+
+def test_only_what_changed_runs_again(book: Path) -> None:
+    first = doit("run_index")
+    assert first.returncode == 0, first.stderr
+    assert lines(first).keys() == {"one", "two", "index"}
+    assert all(float(seconds) > 0 for seconds in lines(first).values())
+    assert json.loads((book / "_build/book/figures/one/result.json").read_text()) == {"x": 1.5}
+
+    edit(book / "chapters/one.ipynb", "# A chapter", "# Better prose")
+    library = book / "icl_lib/rng.py"
+    library.write_text(library.read_text().replace('"""', '"""Better words. ', 1))
+    os.utime(book / "chapters/two.ipynb")
+    assert set(lines(doit("run_index")).values()) == {"unchanged"}
+    render.stage(book / "staged", {Path("chapters/one.ipynb"): book / "_build/book/run/chapters/one.ipynb"}, {})
+    staged = (book / "staged/chapters/one.ipynb").read_text()
+    assert "Better prose" in staged
+    assert "one 1.25" in staged
+    assert "computed at commit" in staged
+
+    library.write_text(library.read_text() + "\nEXTRA = 1\n")
+    after_library = lines(doit("run_index"))
+    assert after_library["one"] != "unchanged"
+    assert (after_library["two"], after_library["index"]) == ("unchanged", "unchanged")
+
+    edit(book / "chapters/two.ipynb", "1.5", "2.5")
+    after_code = lines(doit("run_index"))
+    assert after_code["one"] == "unchanged"
+    assert "unchanged" not in (after_code["two"], after_code["index"])
+
+
+def test_failure_names_chapter_cell_and_error(book: Path) -> None:
+    chapter(book / "chapters/one.ipynb", "print('so far')\nraise ValueError('first line\\nthe reason')")
+    done = doit("run_index")
+    assert done.returncode != 0
+    assert "one: failed in cell 3, In [2]: ValueError: the reason" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert lines(done).keys() == {"two"}
+    assert "so far" in (book / "_build/book/run/chapters/one.failed.ipynb").read_text()
+    assert not (book / "_build/book/run/chapters/one.ipynb").exists()
+    assert set(lines(doit("run_chapters"))) == {"two"}
+
+
+def test_choice_of_chapters(book: Path) -> None:
+    (book / "claims.yml").write_text("L1: {chapter: chapters/one, heavy: true}\n")
+    assert "one" not in doit("list", "--all").stdout
+    assert "run_chapters:one" in doit("list", "--all", HEAVY="1").stdout
+    assert "run_chapters:two" not in doit("list", "--all", CHAPTER="one").stdout
+    unknown = doit("list", CHAPTER="three")
+    assert unknown.returncode != 0
+    assert "no chapter is called three; there are: one, two" in unknown.stderr
+
+
+def test_note_on_a_page_that_was_not_run(book: Path) -> None:
+    one = Path("chapters/one.ipynb")
+    render.stage(book / "staged", {}, {one: "Not run."})
+    assert notebooks.load(book / "staged" / one).cells[0].source == "# A chapter\n\n:::{important}\nNot run.\n:::\n"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ("error 0.12345 (n = 10)", "error 0.12346 (n = 10)", True),
+        ("error 0.123", "error 0.124", False),
+        ("error 0.123", "errors 0.123", False),
+        ("1e-12 of -3", "2e-12 of -3", True),
+        ("a < -0.5", "a < 0.5", False),
+    ],
+)
+def test_same_text(a: str, b: str, same: bool) -> None:
+    assert notebooks.same_text(a, b) is same
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ({"x": [1.0, float("nan")]}, {"x": [1.0001, float("nan")]}, True),
+        ({"x": 1}, {"x": 1.0}, True),
+        ({"x": True}, {"x": 1}, False),
+        ({"x": 1}, {"x": 1, "y": 1}, False),
+        ({"code_hash": "12345678"}, {"code_hash": "12345679"}, False),
+        ([1], [1, 1], False),
+    ],
+)
+def test_same_value(a: object, b: object, same: bool) -> None:
+    assert notebooks.same_value(a, b) is same
+
+
+def write_results(folder: Path, value: float, code_hash: str = "abc", picture: bytes = b"1") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps({"estimate": value, "code_hash": code_hash}))
+    (folder / "curve.csv").write_text(f"seed,error\n0,{value}\n")
+    (folder / "curve.svg").write_text(f"<svg><path d='M 0 {value}'/></svg>")
+    (folder / "curve.png").write_bytes(picture)
+    (folder / "run.json").write_text("{}")
+
+
+def test_record_of_figures(tmp_path: Path) -> None:
+    out, figures = tmp_path / "out", tmp_path / "figures"
+
+    def moved() -> set[str]:
+        return {file.name for file in record.record_figures(out, figures)}
+
+    write_results(out / "L1", 0.5)
+    assert moved() == {"result.json", "curve.csv", "curve.svg", "curve.png"}
+    before = {p: p.read_bytes() for p in figures.rglob("*.*")}
+    write_results(out / "L1", 0.50001, picture=b"2")
+    assert moved() == set()
+    assert {p: p.read_bytes() for p in figures.rglob("*.*")} == before
+    write_results(out / "L1", 0.50001, "abd", picture=b"2")
+    assert moved() == {"result.json"}
+    write_results(out / "L1", 0.51, "abd", picture=b"2")
+    assert moved() == {"result.json", "curve.csv", "curve.svg", "curve.png"}
+    (out / "L1/curve.png").unlink()
+    (figures / "L2").mkdir()
+    (figures / "L2/kept.csv").write_text("of a chapter that did not run")
+    assert moved() == {"curve.png"}
+    assert not (figures / "L1/curve.png").exists()
+    assert (figures / "L2/kept.csv").exists()
+    assert not (figures / "L1/run.json").exists()
+
+
+def executed(path: Path, text: str, picture: str = "AAAA") -> None:
+    outputs = [
+        v4.new_output("stream", name="stdout", text=text[:4]),
+        v4.new_output("stream", name="stdout", text=text[4:]),
+        v4.new_output("display_data", {"image/png": picture, "text/plain": "<Figure>"}),
+    ]
+    cell = v4.new_code_cell("show()", execution_count=1, outputs=outputs, metadata={"papermill": {"duration": 1.5}})
+    write_notebook(path, cell)
+
+
+def test_record_of_a_notebook(tmp_path: Path) -> None:
+    path, run = tmp_path / "a.ipynb", tmp_path / "run.ipynb"
+    write_notebook(path, v4.new_markdown_cell("# A"), v4.new_code_cell("show()"))
+    executed(run, "error 0.500")
+    assert record.record_notebook(path, run)
+    assert notebooks.load(path).cells[1].outputs[0].text == "error 0.500"
+    assert "papermill" not in path.read_text()
+    before = path.read_bytes()
+    executed(run, "error 0.50001", "BBBB")
+    assert not record.record_notebook(path, run, pictures=False)
+    assert path.read_bytes() == before
+    assert record.record_notebook(path, run)
+    executed(run, "error 0.510", "BBBB")
+    assert record.record_notebook(path, run, pictures=False)
+    edit(path, "# A", "# B")
+    assert not record.record_notebook(path, run)
+
+
+def test_record_of_a_reference(tmp_path: Path) -> None:
+    path, run = tmp_path / "a.ipynb", tmp_path / "run.ipynb"
+    executed(run, "error 0.500")
+    assert record.record_reference(path, run)
+    assert "image/png" not in path.read_text()
+    executed(run, "error 0.50001", "BBBB")
+    assert not record.record_reference(path, run)
+    edit(run, "show()", "show(1)")
+    assert record.record_reference(path, run)
+
+
+def git_state() -> str:
+    commands = (["git", "status", "--porcelain"], ["git", "diff"], ["git", "rev-parse", "HEAD"])
+    return "".join(subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands)
+
+
+def test_make_book_of_one_chapter_touches_no_committed_file() -> None:
+    before = git_state()
+    build = Path("_build/test/book")
+    variables = ["CHAPTER=data_model", f"BUILD={build}", f"VENV={sys.prefix}"]
+    done = subprocess.run(["make", "book", *variables], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == f"Open {build / 'html/index.html'}"
+    assert {"softmax/data_model", "index"} <= lines(done).keys()
+    html = (build / "html/chapters/softmax/data_model.html").read_text()
+    assert "Computed by make book at commit" in html
+    assert "Outputs of this page: computed at commit" in html
+    for other in notebooks.chapters():
+        text = (build / "html" / other.with_suffix(".html")).read_text()
+        assert ("was not run in this build" in text) == (other.stem != "data_model")
+    assert git_state() == before
+
+
+@pytest.mark.parametrize(
+    ("stub", "remedy"),
+    [
+        ("exit 1", "Python 3.11 or 3.12 is needed"),
+        ('case "$2" in *ensurepip*) exit 1;; esac', "apt-get install python3.11-venv"),
+    ],
+)
+def test_missing_python_is_one_line(tmp_path: Path, stub: str, remedy: str) -> None:
+    for name in ("python3", "python3.11", "python3.12"):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{stub}\n")
+        (tmp_path / name).chmod(0o755)
+    command = ["/bin/sh", "tools/env.sh", str(tmp_path / "venv")]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert remedy in done.stderr
+    assert len((done.stdout + done.stderr).splitlines()) == 1

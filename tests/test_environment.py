@@ -1,0 +1,54 @@
+"""pyproject.toml, requirements.lock and environment.yml describe one environment."""
+
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+LOCK = dict(
+    line.split("==") for line in Path("requirements.lock").read_text().splitlines() if line and not line.startswith("#")
+)
+LOCKED = {canonicalize_name(name): version for name, version in LOCK.items()}
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+REQUIRED = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra)]
+
+
+def test_lock_holds_every_requirement_at_an_allowed_version() -> None:
+    for requirement in map(Requirement, REQUIRED):
+        version = LOCKED.get(canonicalize_name(requirement.name))
+        assert version, f"{requirement.name} is not in requirements.lock"
+        assert version in requirement.specifier, f"{requirement} does not allow the locked {version}"
+
+
+def test_lock_is_portable() -> None:
+    for name, version in LOCK.items():
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", name), name
+        assert "+" not in version, f"{name}: a local version exists on one machine only"
+        assert not name.lower().startswith(("nvidia", "triton")), f"{name}: torch asks for it where it is of use"
+
+
+def test_lock_is_what_is_installed() -> None:
+    installed = {canonicalize_name(d.name): d.version.split("+")[0] for d in metadata.distributions()}
+    different = {
+        name: (version, installed.get(name)) for name, version in LOCKED.items() if installed.get(name) != version
+    }
+    assert not different, "make env brings the environment to requirements.lock"
+
+
+def test_conda_environment_installs_the_lock() -> None:
+    environment = yaml.safe_load(Path("environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert pip == {"pip": ["-r requirements.lock", "-e ."]}
+    python = next(entry for entry in conda if entry.startswith("python="))
+    assert python.removeprefix("python=") + ".0" in Requirement("python" + PROJECT["requires-python"]).specifier
+    assert {entry.split("=")[0] for entry in conda} == {"python", "pip"}
+
+
+def test_lock_is_the_tested_stack() -> None:
+    # Later versions of these break the pages or the kernels; pyproject.toml says how.
+    assert (LOCKED["sphinx-book-theme"], LOCKED["ipykernel"]) == ("1.2.0", "7.2.0")
+    assert "ipywidgets" not in LOCKED

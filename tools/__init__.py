@@ -1,0 +1,1 @@
+"""What stands behind ``make``: run the chapters, render the book, record results, check everything."""

@@ -1,0 +1,51 @@
+"""Everything that has to pass: ``make test``. Stops at the first step that fails and ends with a summary."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tools import execute, notebooks
+
+
+def steps() -> list[tuple[str, list[str]]]:
+    python, pytest = [sys.executable, "-m"], [sys.executable, "-m", "pytest"]
+    two_at_once = ["-n", "2", "--dist", "loadfile"]
+    nbval = [*pytest, "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=900", "-q"]
+    long = notebooks.reduced()
+    short = [str(path) for path in notebooks.chapters() if path not in long]
+    reduced = [str(notebooks.REFERENCES / path.name) for path in long]
+    return [
+        ("format", [*python, "ruff", "format", "--check", "--quiet", "."]),
+        ("lint", [*python, "ruff", "check", "--quiet", "."]),
+        ("types", [*python, "mypy"]),
+        ("unit tests", [*pytest, "-q", *two_at_once, "tests", "--ignore=tests/book"]),
+        ("chapters", [*nbval, *two_at_once, *reduced, *short]),
+        ("index", [*nbval, str(notebooks.INDEX)]),
+        ("pages", [*python, "tools.render"]),
+        ("book tests", [*pytest, "-rs", "--durations=5", "tests/book"]),
+    ]
+
+
+def main() -> int:
+    environment = {**os.environ, **execute.THREADS}
+    for name in ("CHAPTER", "HEAVY", "BUILD", "MAKEFLAGS", "MAKELEVEL", "ICL_BOOK_OUT"):
+        environment.pop(name, None)
+    summary, failed, started = [], False, time.monotonic()
+    for name, command in steps():
+        if failed:
+            summary.append(f"  {name:12} not run")
+            continue
+        print(f"--- {name}", flush=True)
+        start = time.monotonic()
+        # The index reads recorded results, so it must not see what the chapters have just written.
+        out = {} if name == "index" else {"ICL_BOOK_OUT": str(Path("_build/test/out").resolve())}
+        failed = subprocess.run(command, env={**environment, **out}).returncode != 0
+        summary.append(f"  {name:12} {'FAILED' if failed else 'passed'} {time.monotonic() - start:6.0f} s")
+    print("--- summary", *summary, f"  {'total':12}        {time.monotonic() - started:6.0f} s", sep="\n")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Rewrite committed outputs where what the chapters say has moved: ``python -m tools.record``, after they have run.
+
+Nothing else writes to committed notebooks, figures/ and tests/reference/. A file whose numbers are within
+tolerance of the recorded ones stays as it is, so that a diff shows what changed.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from tools import execute, notebooks
+
+NEVER = {"run.json"}  # wall times and dates: of one run on one machine
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def moved_files(out: Path, figures: Path) -> set[Path]:
+    """Files below ``out`` that say something else than those below ``figures``, as paths relative to both."""
+    files = {p.relative_to(out) for p in out.rglob("*") if p.is_file() and p.name not in NEVER}
+    moved = {f for f in files if not notebooks.same_file(figures / f, out / f)}
+    for picture in (f for f in files if f.suffix == ".png" and (figures / f).is_file()):
+        # Pixels do not tell how far a number moved: a picture follows the drawing and the table beside it.
+        others = {picture.with_suffix(suffix) for suffix in (".svg", ".csv")} & files
+        if others and not others & moved:
+            moved.discard(picture)
+        elif others:
+            moved.add(picture)
+    return moved
+
+
+def record_figures(out: Path, figures: Path) -> set[Path]:
+    """Bring ``figures`` to what ``out`` says, and remove what a chapter no longer writes; returns what moved."""
+    moved = moved_files(out, figures)
+    for file in moved:
+        (figures / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(out / file, figures / file)
+    written = {p.name for p in out.iterdir()} if out.is_dir() else set()
+    for old in (p for name in written for p in (figures / name).rglob("*") if p.is_file()):
+        if not (out / old.relative_to(figures)).is_file():
+            old.unlink()
+            moved.add(old.relative_to(figures))
+    return moved
+
+
+def tidy(notebook: Any) -> Any:
+    """Drop what would change from run to run or editor to editor."""
+    notebook.metadata = type(notebook.metadata)({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    for cell in notebook.cells:
+        for key in ("papermill", "execution", "ExecuteTime", "collapsed", "scrolled"):
+            cell.metadata.pop(key, None)
+    return notebook
+
+
+def record_notebook(path: Path, executed: Path, *, pictures: bool = True) -> bool:
+    """Give a committed notebook the outputs of its executed copy, if they say something else."""
+    old = notebooks.load(path)
+    new = tidy(notebooks.with_outputs(old, notebooks.load(executed)))
+    if notebooks.same_outputs(old, new, pictures=pictures):
+        return False
+    notebooks.save(new, path)
+    return True
+
+
+def record_reference(path: Path, executed: Path) -> bool:
+    """Keep the code and the text outputs of a reduced run: nbval compares no pictures and needs no prose."""
+    new = tidy(notebooks.load(executed))
+    new.cells = [cell for cell in new.cells if cell.cell_type == "code"]
+    for cell in new.cells:
+        cell.outputs = notebooks.joined_streams(cell.outputs)
+        for data in (output.data for output in cell.outputs if "data" in output):
+            for mime in [key for key in data if key.startswith("image/")]:
+                del data[mime]
+    if path.is_file():
+        old = notebooks.load(path)
+        same_code = [cell.source for cell in old.cells] == [cell.source for cell in new.cells]
+        if same_code and notebooks.same_outputs(old, new, pictures=False):
+            return False
+    notebooks.save(new, path)
+    return True
+
+
+def main() -> int:
+    build = Path(os.environ.get("BUILD") or "_build/book")
+    figures = Path("figures")
+    moved = record_figures(build / "figures", figures)
+    touched = [figures / file for file in sorted(moved)]
+    ran = [path for path in notebooks.chapters() if (build / "run" / path).is_file()]
+    for path in ran:
+        out = (build / "run" / path).with_suffix(".out")
+        drawn = {p.relative_to(out) for p in out.rglob("*.svg")}
+        pictures = not drawn or any(file.parts[0] in {p.parts[0] for p in drawn} for file in moved)
+        if record_notebook(path, build / "run" / path, pictures=pictures):
+            touched.append(path)
+    for path in notebooks.reduced():
+        reference = notebooks.REFERENCES / path.name
+        if record_reference(reference, build / "reference" / path.name):
+            touched.append(reference)
+    index = build / "record" / notebooks.INDEX  # last, and without the folder of this run: it reads what is committed
+    problem = execute.run(notebooks.INDEX, index, None)
+    if problem:
+        print(f"index: failed in {problem}", file=sys.stderr)
+        return 1
+    if record_notebook(notebooks.INDEX, index):
+        touched.append(notebooks.INDEX)
+    print(*(f"recorded {path}" for path in touched), f"{len(touched)} files rewritten", sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

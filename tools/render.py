@@ -1,0 +1,84 @@
+"""Render the book: ``python -m tools.render`` from the committed outputs; ``make book`` from this machine's."""
+
+import datetime
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from tools import execute, notebooks
+
+BOOK = ("_toc.yml", "references.bib", "index.ipynb", "_ext", "_static", "chapters", "figures")
+
+
+def stage(source: Path, executed: Mapping[Path, Path], marked: Mapping[Path, str]) -> None:
+    """Copy the book to ``source``, with the outputs of the executed notebooks and notes on the marked ones."""
+    shutil.rmtree(source, ignore_errors=True)
+    source.mkdir(parents=True)
+    for name in BOOK:
+        if Path(name).is_dir():
+            shutil.copytree(name, source / name, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+        elif Path(name).is_file():
+            shutil.copyfile(name, source / name)
+    for path in executed.keys() | marked.keys():
+        notebook = notebooks.load(path)
+        if path in executed:
+            run = notebooks.load(executed[path])
+            notebook = notebooks.with_outputs(notebook, run)
+            stamp = run.metadata["icl_book"]
+            text = (
+                f"computed at commit {stamp['commit']} on {stamp['date']} in {stamp['seconds']} s ({stamp['machine']})"
+            )
+            notebook.cells.append(nbformat.v4.new_markdown_cell(f"---\n*Outputs of this page: {text}.*", id="stamp"))
+        if path in marked:
+            title, line, rest = notebook.cells[0].source.partition("\n")
+            notebook.cells[0].source = f"{title}\n\n:::{{important}}\n{marked[path]}\n:::\n{line}{rest}"
+        notebooks.save(notebook, source / path)
+
+
+def build(source: Path, html: Path, footer: str) -> None:
+    """Build the staged book, warnings as errors, unless ``html`` shows just this already."""
+    library = sorted(Path("icl_lib").rglob("*.py"))  # the reference page shows its docstrings
+    files = [*sorted(source.rglob("*")), *library, Path("_config.yml"), Path("requirements.lock")]
+    stamp, done = html.with_suffix(".digest"), notebooks.digest(files) + footer
+    if not (html.is_dir() and stamp.is_file() and stamp.read_text() == done):
+        config = yaml.safe_load(Path("_config.yml").read_text())
+        config["html"]["extra_footer"] = f"<p>{footer} Rendered on {datetime.datetime.now():%Y-%m-%d %H:%M}.</p>"
+        (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
+        output = source.with_name(source.name + "_out")
+        shutil.rmtree(output, ignore_errors=True)
+        program = str(Path(sys.executable).with_name("jupyter-book"))
+        strict = [
+            "--all",
+            "-n",
+            "-W",
+            "--keep-going",
+            "-q",
+        ]  # without --all, a failed build can be followed by a clean one
+        command = [program, "build", str(source), "--path-output", str(output), *strict]
+        process = subprocess.run(command, capture_output=True, text=True)
+        if process.returncode:
+            print(process.stdout, process.stderr, "The pages have errors or warnings, see above.", sep="\n")
+            raise SystemExit(1)
+        shutil.rmtree(html, ignore_errors=True)
+        shutil.move(output / "_build/html", html)
+        shutil.rmtree(output)
+        stamp.write_text(done)
+    print(f"Open {html / 'index.html'}")
+
+
+def book(folder: Path, executed: Iterable[Path], marked: Mapping[Path, str]) -> None:
+    """Render what this machine has computed into ``folder/html``."""
+    stage(folder / "src", {path: folder / "run" / path for path in executed}, marked)
+    build(folder / "src", folder / "html", f"Computed by make book at commit {execute.commit()}; {execute.machine()}.")
+
+
+if __name__ == "__main__":
+    os.environ.pop("CHAPTER", None)
+    stage(Path("_build/html_src"), {}, {})
+    build(Path("_build/html_src"), Path("_build/html"), f"Rendered from the committed outputs at {execute.commit()}.")
