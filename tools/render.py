@@ -48,7 +48,7 @@ def build(source: Path, html: Path, footer: str) -> None:
     stamp, done = html.with_suffix(".digest"), notebooks.digest(files) + footer
     if not (html.is_dir() and stamp.is_file() and stamp.read_text() == done):
         config = yaml.safe_load(Path("_config.yml").read_text())
-        config["html"]["extra_footer"] = f"<p>{footer} Rendered on {datetime.datetime.now():%Y-%m-%d %H:%M}.</p>"
+        config["html"]["extra_footer"] = f"<p>{footer}. {datetime.datetime.now():%Y-%m-%d %H:%M}</p>"
         (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
         output = source.with_name(source.name + "_out")
         shutil.rmtree(output, ignore_errors=True)
@@ -75,10 +75,14 @@ def build(source: Path, html: Path, footer: str) -> None:
 def book(folder: Path, executed: Iterable[Path], marked: Mapping[Path, str]) -> None:
     """Render what this machine has computed into ``folder/html``."""
     stage(folder / "src", {path: folder / "run" / path for path in executed}, marked)
-    build(folder / "src", folder / "html", f"Computed by make book at commit {execute.commit()}; {execute.machine()}.")
+    build(folder / "src", folder / "html", f"Computed by make book at commit {execute.commit()} ({execute.machine()})")
 
 
 if __name__ == "__main__":
     os.environ.pop("CHAPTER", None)
     stage(Path("_build/html_src"), {}, {})
-    build(Path("_build/html_src"), Path("_build/html"), f"Rendered from the committed outputs at {execute.commit()}.")
+    build(
+        Path("_build/html_src"),
+        Path("_build/html"),
+        f"Rendered from the committed outputs at commit {execute.commit()}",
+    )
