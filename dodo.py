@@ -66,7 +66,7 @@ def notebook_task(
     """A doit task that runs a notebook when what it depends on is not what it was at the last success."""
 
     def unchanged(task: Any, values: dict[str, str]) -> bool:
-        now = depends_on(source)
+        now = depends_on(source) + " ".join(options)
         task.value_savers.append(lambda: {"depends_on": now})
         return values.get("depends_on") == now
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import yaml
@@ -25,7 +26,7 @@ def stage(source: Path, executed: Mapping[Path, Path], marked: Mapping[Path, str
             shutil.copytree(name, source / name, ignore=shutil.ignore_patterns(".*", "__pycache__"))
         elif Path(name).is_file():
             shutil.copyfile(name, source / name)
-    for path in executed.keys() | marked.keys():
+    for path in [*notebooks.chapters(), notebooks.INDEX]:
         notebook = notebooks.load(path)
         if path in executed:
             run = notebooks.load(executed[path])
@@ -38,7 +39,18 @@ def stage(source: Path, executed: Mapping[Path, Path], marked: Mapping[Path, str
         if path in marked:
             title, line, rest = notebook.cells[0].source.partition("\n")
             notebook.cells[0].source = f"{title}\n\n:::{{important}}\n{marked[path]}\n:::\n{line}{rest}"
+        for cell in notebooks.code_cells(notebook):
+            provenance_as_legend(cell)
         notebooks.save(notebook, source / path)
+
+
+def provenance_as_legend(cell: Any) -> None:
+    """Put the line that says where a figure comes from below its caption; left alone it becomes a second figure."""
+    figure = cell.metadata.get("mystnb", {}).get("figure")
+    lines = [o for o in cell.outputs if 'class="provenance"' in o.get("data", {}).get("text/markdown", "")]
+    if figure and lines:
+        figure["caption"] = "\n\n".join([figure.get("caption", ""), *(o.data["text/markdown"] for o in lines)])
+        cell.outputs = [output for output in cell.outputs if output not in lines]
 
 
 def build(source: Path, html: Path, footer: str) -> None:
