@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from doit.exceptions import UnmetDependency
+
 from tools import execute, notebooks, render
 
 BUILD = Path(os.environ.get("BUILD") or "_build/book")
@@ -40,11 +42,15 @@ class Reporter:
 
     def add_failure(self, task: Any, failure: Any) -> None:
         self.failed += 1
-        if not task.doc:
+        if not task.doc and not isinstance(failure, UnmetDependency):  # a notebook has said itself why it failed
             print(f"{task.name}: not done. {failure.get_msg()}", file=sys.stderr)
 
     def runtime_error(self, message: str) -> None:
         print(message, file=sys.stderr)
+
+    def complete_run(self) -> None:
+        if self.failed:
+            print("Not finished, see above.", file=sys.stderr)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *args: None

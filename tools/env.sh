@@ -20,7 +20,7 @@ else
     echo "Python 3.11 or 3.12 is needed and was not found: install one (e.g. apt-get install python3.11 python3.11-venv)" >&2
     exit 1
 fi
-pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+pip() { "$venv/bin/python" -m pip -qq --disable-pip-version-check "$@"; }
 venv=$1
 pip install -r requirements.lock
 pip install --no-deps -e .
