@@ -43,7 +43,7 @@ class Reporter:
     def add_failure(self, task: Any, failure: Any) -> None:
         self.failed += 1
         if not task.doc and not isinstance(failure, UnmetDependency):  # a notebook has said itself why it failed
-            print(f"{task.name}: not done. {failure.get_msg()}", file=sys.stderr)
+            print("\n".join(failure.traceback), file=sys.stderr)
 
     def runtime_error(self, message: str) -> None:
         print(message, file=sys.stderr)
@@ -134,7 +134,7 @@ def task_run_index() -> dict[str, Any]:
 
 
 def task_book() -> dict[str, Any]:
-    def pages() -> None:
-        render.book(BUILD, [*RUN, notebooks.INDEX], LEFT_OUT)
+    def pages() -> bool:
+        return render.book(BUILD, [*RUN, notebooks.INDEX], LEFT_OUT)
 
     return {"actions": [pages], "task_dep": ["run_index"], "doc": ""}

@@ -1,7 +1,6 @@
 """Render the book: ``python -m tools.render`` from the committed outputs; ``make book`` from this machine's."""
 
 import datetime
-import os
 import shutil
 import subprocess
 import sys
@@ -53,8 +52,8 @@ def provenance_as_legend(cell: Any) -> None:
         cell.outputs = [output for output in cell.outputs if output not in lines]
 
 
-def build(source: Path, html: Path, footer: str) -> None:
-    """Build the staged book, warnings as errors, unless ``html`` shows just this already."""
+def build(source: Path, html: Path, footer: str) -> bool:
+    """Build the staged book, warnings as errors, unless ``html`` shows just this already; says whether it went well."""
     library = sorted(Path("icl_lib").rglob("*.py"))  # the reference page shows its docstrings
     files = [*sorted(source.rglob("*")), *library, Path("_config.yml"), Path("requirements.lock")]
     stamp, done = html.with_suffix(".digest"), notebooks.digest(files) + footer
@@ -65,36 +64,29 @@ def build(source: Path, html: Path, footer: str) -> None:
         output = source.with_name(source.name + "_out")
         shutil.rmtree(output, ignore_errors=True)
         program = str(Path(sys.executable).with_name("jupyter-book"))
-        strict = [
-            "--all",
-            "-n",
-            "-W",
-            "--keep-going",
-            "-q",
-        ]  # without --all, a failed build can be followed by a clean one
+        # Without --all, a failed build can be followed by one that finds nothing to do and passes.
+        strict = "--all -n -W --keep-going -q".split()
         command = [program, "build", str(source), "--path-output", str(output), *strict]
         process = subprocess.run(command, capture_output=True, text=True)
         if process.returncode:
             print(process.stdout, process.stderr, "The pages have errors or warnings, see above.", sep="\n")
-            raise SystemExit(1)
+            return False
         shutil.rmtree(html, ignore_errors=True)
         shutil.move(output / "_build/html", html)
         shutil.rmtree(output)
         stamp.write_text(done)
     print(f"Open {html / 'index.html'}")
+    return True
 
 
-def book(folder: Path, executed: Iterable[Path], marked: Mapping[Path, str]) -> None:
+def book(folder: Path, executed: Iterable[Path], marked: Mapping[Path, str]) -> bool:
     """Render what this machine has computed into ``folder/html``."""
     stage(folder / "src", {path: folder / "run" / path for path in executed}, marked)
-    build(folder / "src", folder / "html", f"Computed by make book at commit {execute.commit()} ({execute.machine()})")
+    footer = f"Computed by make book at commit {execute.commit()} ({execute.machine()})"
+    return build(folder / "src", folder / "html", footer)
 
 
 if __name__ == "__main__":
-    os.environ.pop("CHAPTER", None)
     stage(Path("_build/html_src"), {}, {})
-    build(
-        Path("_build/html_src"),
-        Path("_build/html"),
-        f"Rendered from the committed outputs at commit {execute.commit()}",
-    )
+    footer = f"Rendered from the committed outputs at commit {execute.commit()}"
+    sys.exit(not build(Path("_build/html_src"), Path("_build/html"), footer))
