@@ -43,7 +43,7 @@ class Reporter:
     def add_failure(self, task: Any, failure: Any) -> None:
         self.failed += 1
         if not task.doc and not isinstance(failure, UnmetDependency):  # a notebook has said itself why it failed
-            print("\n".join(failure.traceback), file=sys.stderr)
+            print("".join(failure.traceback), end="", file=sys.stderr)
 
     def runtime_error(self, message: str) -> None:
         print(message, file=sys.stderr)
@@ -98,6 +98,8 @@ def task_run_chapters() -> Iterator[dict[str, Any]]:
 def task_run_reference() -> Iterator[dict[str, Any]]:
     """Chapters at the smaller setting at which they are tested."""
     for path, parameters in notebooks.reduced().items():
+        if path not in RUN:
+            continue
         target = BUILD / "reference" / path.name
         options = ("--parameters", json.dumps(parameters), "--out", str(target.with_suffix(".out")))
         yield {
@@ -115,6 +117,7 @@ def task_collect() -> dict[str, Any]:
         for path in RUN:
             if output_folder(path).is_dir():
                 shutil.copytree(output_folder(path), BUILD / "figures", dirs_exist_ok=True)
+        (BUILD / "ran.json").write_text(json.dumps([str(path) for path in RUN]))
 
     return {"actions": [collect], "task_dep": ["run_chapters"], "doc": ""}
 

@@ -4,6 +4,7 @@ Nothing else writes to committed notebooks, figures/ and tests/reference/. A fil
 tolerance of the recorded ones stays as it is, so that a diff shows what changed.
 """
 
+import json
 import os
 import shutil
 import sys
@@ -30,13 +31,16 @@ def moved_files(out: Path, figures: Path) -> set[Path]:
     return moved
 
 
-def record_figures(out: Path, figures: Path) -> set[Path]:
-    """Bring ``figures`` to what ``out`` says, and remove what a chapter no longer writes; returns what moved."""
+def record_figures(out: Path, figures: Path, *, complete: bool = True) -> set[Path]:
+    """Bring ``figures`` to what ``out`` says; returns what moved.
+
+    If all chapters have run (``complete``), files that are no longer written are removed.
+    """
     moved = moved_files(out, figures)
     for file in moved:
         (figures / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(out / file, figures / file)
-    written = {p.name for p in out.iterdir()} if out.is_dir() else set()
+    written = {p.name for p in out.iterdir()} if complete else set()
     for old in (p for name in written for p in (figures / name).rglob("*") if p.is_file()):
         if not (out / old.relative_to(figures)).is_file():
             old.unlink()
@@ -84,16 +88,16 @@ def record_reference(path: Path, executed: Path) -> bool:
 def main() -> int:
     build = Path(os.environ.get("BUILD") or "_build/book")
     figures = Path("figures")
-    moved = record_figures(build / "figures", figures)
+    ran = [Path(path) for path in json.loads((build / "ran.json").read_text())]
+    moved = record_figures(build / "figures", figures, complete=set(ran) == set(notebooks.chapters()))
     touched = [figures / file for file in sorted(moved)]
-    ran = [path for path in notebooks.chapters() if (build / "run" / path).is_file()]
     for path in ran:
         out = (build / "run" / path).with_suffix(".out")
         drawn = {p.relative_to(out) for p in out.rglob("*.svg")}
         pictures = not drawn or any(file.parts[0] in {p.parts[0] for p in drawn} for file in moved)
         if record_notebook(path, build / "run" / path, pictures=pictures):
             touched.append(path)
-    for path in notebooks.reduced():
+    for path in notebooks.reduced().keys() & set(ran):
         reference = notebooks.REFERENCES / path.name
         if record_reference(reference, build / "reference" / path.name):
             touched.append(reference)

@@ -65,7 +65,7 @@ def build(source: Path, html: Path, footer: str) -> bool:
         shutil.rmtree(output, ignore_errors=True)
         program = str(Path(sys.executable).with_name("jupyter-book"))
         # Without --all, a failed build can be followed by one that finds nothing to do and passes.
-        strict = "--all -n -W --keep-going -q".split()
+        strict = ["--all", "-n", "-W", "--keep-going", "-q"]
         command = [program, "build", str(source), "--path-output", str(output), *strict]
         process = subprocess.run(command, capture_output=True, text=True)
         if process.returncode:

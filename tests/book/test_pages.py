@@ -10,8 +10,10 @@ from bs4 import BeautifulSoup
 from tests.book.conftest import Visit
 
 TOC = yaml.safe_load(Path("_toc.yml").read_text())
-FILES = [TOC["root"], *(entry["file"] for part in TOC["parts"] for entry in part["chapters"])]
-PAGES = [f"{file.removesuffix('.ipynb').removesuffix('.md')}.html" for file in FILES]
+PAGES = ["index.html"]
+for entry in (entry for part in TOC["parts"] for entry in part["chapters"]):
+    found = sorted(Path().glob(entry["glob"])) if "glob" in entry else [Path(entry["file"])]
+    PAGES += [str(file.with_suffix(".html")) for file in found if not file.is_dir()]
 LOADS = {
     "script": "src",
     "img": "src",

@@ -124,6 +124,17 @@ def test_note_on_a_page_that_was_not_run(book: Path) -> None:
     assert notebooks.load(book / "staged" / one).cells[0].source == "# A chapter\n\n:::{important}\nNot run.\n:::\n"
 
 
+def test_provenance_goes_below_the_caption() -> None:
+    line = '<small class="provenance">figures/L1/a.csv</small>'
+    outputs = [
+        v4.new_output("display_data", {mime: data}) for mime, data in (("image/png", "AA"), ("text/markdown", line))
+    ]
+    cell = v4.new_code_cell("draw()", outputs=outputs, metadata={"mystnb": {"figure": {"caption": "A curve."}}})
+    render.provenance_as_legend(cell)
+    assert cell.metadata["mystnb"]["figure"]["caption"] == f"A curve.\n\n{line}"
+    assert [list(output.data) for output in cell.outputs] == [["image/png"]]
+
+
 @pytest.mark.parametrize(
     ("a", "b", "same"),
     [
@@ -224,6 +235,26 @@ def test_record_of_a_reference(tmp_path: Path) -> None:
     assert not record.record_reference(path, run)
     edit(run, "show()", "show(1)")
     assert record.record_reference(path, run)
+
+
+def test_record_takes_only_what_has_just_run(book: Path) -> None:
+    def recorded(**environment: str) -> str:
+        done = doit("collect", "run_reference", **environment)
+        assert done.returncode == 0, done.stderr
+        command = [sys.executable, "-m", "tools.record"]
+        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}).stdout
+
+    names = (
+        "figures/one/result.json",
+        "figures/two/result.json",
+        "chapters/one.ipynb",
+        "chapters/two.ipynb",
+        "index.ipynb",
+    )
+    assert recorded().splitlines() == [*(f"recorded {name}" for name in names), "5 files rewritten"]
+    edit(book / "chapters/one.ipynb", "1.5", "2.5")
+    edit(book / "chapters/two.ipynb", "1.5", "2.5")
+    assert recorded(CHAPTER="two").splitlines() == ["recorded figures/two/result.json", "1 files rewritten"]
 
 
 def git_state() -> str:
