@@ -6,9 +6,9 @@ import torch
 
 
 def stream_seed(seed: int, purpose: str, step: int = 0) -> int:
-    """The 63-bit seed of a stream: SHA-256 of (seed, purpose, step)."""
+    """The seed of a stream: 32 bits (torch's CPU generator reads no more) of SHA-256 of (seed, purpose, step)."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{step}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
+    return (int.from_bytes(digest[:8], "little") >> 1) % 2**32
 
 
 def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:

@@ -115,7 +115,8 @@ def ood_mixing(n_odr: int, n_idr: int, s1: float, seed: int, norm: str = "kept")
     Raises:
         ConfigError: if no orthonormal rows with that sum exist; the message states the bound.
     """
-    require(1 <= n_odr < n_idr, "n_odr", n_odr, f"between 1 and n_idr - 1 = {n_idr - 1}")
+    require_integer("n_odr", n_odr, 1, n_idr - 1, f"an integer between 1 and n_idr - 1 = {n_idr - 1}")
+    require_number("s1", s1)
     require_choice("norm", norm, ("kept", "scaled"))
     if norm == "scaled":
         return s1 * ood_mixing(n_odr, n_idr, 1.0, seed, "kept")
@@ -137,7 +138,7 @@ def out_of_domain(patterns: Patterns, n_odr: int, n_odi: int, s1: float, seed: i
     The nu'_k are a random orthonormal mixing of the nu. Raises ConfigError for an infeasible S1.
     """
     n_idr, n_idi = patterns.counts
-    require(1 <= n_odi <= n_idi, "n_odi", n_odi, f"between 1 and the number of irrelevant patterns {n_idi}")
+    require_integer("n_odi", n_odi, 1, n_idi, f"an integer between 1 and the number of irrelevant patterns {n_idi}")
     mixing = ood_mixing(n_odr, n_idr, s1, seed, norm)
     rotation = orthonormal(n_odi, n_idi, generator(seed, "ood irrelevant"))
     return build_patterns(mixing @ patterns.relevant, rotation @ patterns.irrelevant, patterns.label)

@@ -8,7 +8,7 @@ import itertools
 import torch
 
 from icl_lib.rng import generator
-from icl_lib.validate import require
+from icl_lib.validate import require, require_integer
 
 Task = tuple[int, int]
 Tasks = tuple[Task, ...]
@@ -27,7 +27,10 @@ def unseen(tasks: Tasks, n_idr: int) -> Tasks:
 def check_tasks(tasks: Tasks, n_idr: int, require_cover: bool = True) -> None:
     """Refuse a task with a = b, an unknown pattern, a repetition, or a set that misses a (pattern, label) pair."""
     require(len(tasks) > 0, "tasks", tasks, "at least one task")
-    for a, b in tasks:
+    for pair in tasks:
+        pair_of_integers = isinstance(pair, tuple) and [type(i) for i in pair] == [int, int]
+        require(pair_of_integers, "tasks", pair, "pairs (a, b) of integers")
+        a, b = pair
         require(a != b, "tasks", (a, b), "pairs of two different patterns")
         require(
             0 <= min(a, b) and max(a, b) < n_idr, "tasks", (a, b), f"pairs of pattern numbers below n_idr = {n_idr}"
@@ -51,7 +54,7 @@ def uniform_cover(n_idr: int, rounds: int, seed: int) -> Tasks:
     The patterns are put in a random circle; round s adds the tasks (i, i + s) for every i. The
     order of the rounds is random too, except that a single round is always the cycle of length M1.
     """
-    require(1 <= rounds <= n_idr - 1, "rounds", rounds, f"between 1 and n_idr - 1 = {n_idr - 1}")
+    require_integer("rounds", rounds, 1, n_idr - 1, f"an integer between 1 and n_idr - 1 = {n_idr - 1}")
     order = _order(n_idr, seed)
     others = (torch.randperm(n_idr - 2, generator=generator(seed, "task rounds")) + 2).tolist()
     shifts = [1, *others][:rounds]
@@ -82,7 +85,7 @@ def star_cover(n_idr: int, seed: int) -> Tasks:
 def random_tasks(n_idr: int, n_tasks: int, seed: int) -> Tasks:
     """n_tasks different tasks drawn uniformly; they may miss a (pattern, label) pair."""
     every = all_tasks(n_idr)
-    require(1 <= n_tasks <= len(every), "n_tasks", n_tasks, f"between 1 and {len(every)}")
+    require_integer("n_tasks", n_tasks, 1, len(every), f"an integer between 1 and {len(every)}")
     return tuple(every[i] for i in torch.randperm(len(every), generator=generator(seed, "tasks")).tolist()[:n_tasks])
 
 
