@@ -104,27 +104,24 @@ class _Tables(NamedTuple):
 def _tables(params: Params, patterns: Patterns, prompts: Prompts) -> _Tables:
     query, key, value = (params.w_qkv @ patterns.basis.mT).chunk(3, dim=1)
     asked = torch.zeros(*prompts.target.shape, patterns.basis.shape[-2], dtype=params.a.dtype)
-    asked.scatter_(2, prompts.query_index[..., :1], 1.0)
-    asked.scatter_(2, prompts.query_index[..., 1:], prompts.query_kappa[..., None])
+    sizes = torch.stack([torch.ones_like(prompts.query_kappa), prompts.query_kappa], dim=-1)
+    asked.scatter_(2, prompts.query_parts, sizes)
     return _Tables(query, key, value, params.w_o @ value, asked)
 
 
 def _gather(by_pattern: Float[Tensor, "E B P_plus_1"], prompts: Prompts) -> Float[Tensor, "E B l"]:
     """Value of each context token, given the value of each pattern and of q."""
-    l = prompts.label.shape[-1]
-    of_parts = by_pattern.gather(2, prompts.index.flatten(2))
-    of_token = of_parts[..., :l].addcmul_(prompts.kappa, of_parts[..., l:])
+    relevant, irrelevant = prompts.parts.unbind(2)
+    of_token = by_pattern.gather(2, relevant).addcmul_(prompts.kappa, by_pattern.gather(2, irrelevant))
     return of_token.addcmul_(prompts.label, by_pattern[..., -1:])
 
 
 def _scatter(of_token: Float[Tensor, "E B l"], prompts: Prompts, n_rows: int) -> Float[Tensor, "E B P_plus_1"]:
     """Sum over the context tokens per pattern and q: the transpose of ``_gather``."""
-    l = prompts.label.shape[-1]
-    of_parts = torch.empty(*of_token.shape[:-1], 2 * l, dtype=of_token.dtype)
-    of_parts[..., :l] = of_token
-    torch.mul(of_token, prompts.kappa, out=of_parts[..., l:])
+    relevant, irrelevant = prompts.parts.unbind(2)
     by_pattern = torch.zeros(*of_token.shape[:-1], n_rows, dtype=of_token.dtype)
-    by_pattern.scatter_add_(2, prompts.index.flatten(2), of_parts)
+    by_pattern.scatter_add_(2, relevant, of_token)
+    by_pattern.scatter_add_(2, irrelevant, of_token * prompts.kappa)
     torch.sum(of_token * prompts.label, -1, out=by_pattern[..., -1])
     return by_pattern
 
@@ -134,7 +131,7 @@ def _forward(params: Params, tables: _Tables, prompts: Prompts) -> Activations:
     attention = scores.softmax(-1)
     pooled = _scatter(attention, prompts, tables.asked.shape[-1])
     hidden = (pooled @ tables.neuron.mT).relu_()
-    output = (hidden @ params.a[..., None])[..., 0]
+    output = (params.a[:, None] @ hidden.mT)[:, 0]
     return Activations(attention, pooled, hidden, output)
 
 
@@ -177,6 +174,6 @@ def hinge(act: Activations, prompts: Prompts) -> Float[Tensor, "E B"]:
 
 
 def wrong(act: Activations, prompts: Prompts) -> Float[Tensor, "E B"]:
-    """1 where sign F differs from z, 1/2 where F = 0: the classification error that the figures show."""
+    """1 where sign F differs from z (or F is not a number), 1/2 where F = 0: the error that the figures show."""
     margin = prompts.target * act.output
-    return (margin < 0).to(margin.dtype) + 0.5 * (margin == 0)
+    return 1 - (margin > 0).to(margin.dtype) - 0.5 * (margin == 0)

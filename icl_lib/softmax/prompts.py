@@ -49,31 +49,31 @@ class Prompts(NamedTuple):
     """A batch of prompts as codes; the leading dimensions are ensemble and batch.
 
     Attributes:
-        index: (E, B, 2, l), relevant and irrelevant pattern of each context, as rows of ``Patterns.basis``.
+        parts: (E, B, 2, l), relevant and irrelevant pattern of each context, as rows of ``Patterns.basis``.
         kappa: (E, B, l), size of the irrelevant part.
         label: (E, B, l), +1 or -1.
-        query_index: (E, B, 2), query_kappa: (E, B): the same for the query.
+        query_parts: (E, B, 2), query_kappa: (E, B): the same for the query.
         target: (E, B), z, the query's label.
     """
 
-    index: Int[Tensor, "E B 2 l"]
+    parts: Int[Tensor, "E B 2 l"]
     kappa: Float[Tensor, "E B l"]
     label: Float[Tensor, "E B l"]
-    query_index: Int[Tensor, "E B 2"]
+    query_parts: Int[Tensor, "E B 2"]
     query_kappa: Float[Tensor, "E B"]
     target: Float[Tensor, "E B"]
 
     def same_pattern(self) -> Tensor:
         """(E, B, l), True where a context carries the query's relevant pattern."""
-        return self.index[:, :, 0] == self.query_index[:, :, :1]
+        return self.parts[:, :, 0] == self.query_parts[:, :, :1]
 
     def dense(self, patterns: Patterns) -> Float[Tensor, "E B d l_plus_1"]:
         """The prompt matrix P of the paper, one column a token, the query last with a zero label."""
         basis = patterns.basis
         member = torch.arange(len(basis))[:, None, None]
-        context = basis[member, self.index[:, :, 0]] + self.kappa[..., None] * basis[member, self.index[:, :, 1]]
+        context = basis[member, self.parts[:, :, 0]] + self.kappa[..., None] * basis[member, self.parts[:, :, 1]]
         context = context + self.label[..., None] * basis[:, None, None, -1]
-        of_query = basis[member, self.query_index]  # (E, B, 2, d)
+        of_query = basis[member, self.query_parts]  # (E, B, 2, d)
         query = of_query[:, :, 0] + self.query_kappa[..., None] * of_query[:, :, 1]
         return torch.cat([context, query[:, :, None]], dim=2).mT
 
@@ -82,7 +82,7 @@ class TaskTable(NamedTuple):
     """Task sets of an ensemble, padded to one length: (E, T, 2) and the number that counts, (E,)."""
 
     pairs: Int[Tensor, "E T 2"]
-    count: Int[Tensor, " E"]
+    n_tasks: Int[Tensor, " E"]
 
 
 def task_table(task_sets: Sequence[Tasks]) -> TaskTable:
@@ -94,14 +94,28 @@ def task_table(task_sets: Sequence[Tasks]) -> TaskTable:
 
 @lru_cache
 def _outcomes(n_idr: int) -> tuple[Tensor, Tensor]:
-    """For each task a * M1 + b: pattern and label of context outcome 0 (a), 1 (b), 2.. (another one, either label)."""
-    pattern = torch.zeros(n_idr * n_idr, 2 + 2 * (n_idr - 2), dtype=torch.int64)
-    label = torch.tensor([1.0, -1.0] * (n_idr - 1)).expand(n_idr * n_idr, -1).contiguous()
+    """Pattern and label of context outcome 0 (a, +1), 1 (b, -1), 2.. (another pattern, either label).
+
+    The pattern of outcome i of task (a, b) is entry (a * M1 + b) * (2 M1 - 2) + i.
+    """
+    pattern = torch.zeros(n_idr * n_idr, 2 * n_idr - 2, dtype=torch.int64)
     for a in range(n_idr):
         for b in range(n_idr):
             others = [i for i in range(n_idr) if i not in (a, b)][: n_idr - 2]
             pattern[a * n_idr + b] = torch.tensor([a, b, *(i for i in others for _ in range(2))])
-    return pattern, label
+    return pattern.flatten(), torch.tensor([1.0, -1.0] * (n_idr - 1))
+
+
+def _uniform(seeds: Sequence[int], purpose: str, step: int, n: int) -> Float[Tensor, "E n"]:
+    """n numbers a seed, uniform on the open interval (0, 1): 32 random bits each, rounded to a float.
+
+    One 64-bit draw serves two numbers, which takes less time than ``torch.rand``. The interval is
+    cut by 2^-21 at both ends, so that no rounding reaches 0 or 1.
+    """
+    bits = torch.empty(len(seeds), (n + 1) // 2, dtype=torch.int64)
+    for row, seed in zip(bits, seeds, strict=True):
+        row.random_(-(2**63), None, generator=generator(seed, purpose, step))
+    return bits.view(torch.int32)[:, :n].float().mul_((1 - 2**-20) / 2**32).add_(0.5)
 
 
 def sample_prompts(
@@ -124,40 +138,42 @@ def sample_prompts(
     """
     l, n_idr, n_other = configs[0].n_context, n_patterns[0], 2 * (n_patterns[0] - 2)
     require(len({(c.n_context, c.reading) for c in configs}) == 1, "configs", configs, "alike in n_context and reading")
-    u = torch.stack([torch.rand(n_prompts, 2 * l + 3, generator=generator(s, purpose, step)) for s in seeds])
-    u_context, u_other, u_task, u_side = u.split([l, l + 1, 1, 1], dim=-1)
+    u = _uniform(seeds, purpose, step, (2 * l + 3) * n_prompts)
+    u_context, u_other = u[:, : 2 * l * n_prompts].view(-1, 2, n_prompts, l).unbind(1)
+    u_query, u_task, u_side = u[:, 2 * l * n_prompts :].view(-1, 3, n_prompts).unbind(1)
 
     def per_member(values: list[float]) -> Tensor:
         return torch.tensor(values)[:, None, None]
 
-    chosen = (u_task * tasks.count[:, None, None]).long()
-    task = (tasks.pairs * torch.tensor([n_idr, 1])).sum(-1).gather(1, chosen[..., 0])[..., None]
-    side = (u_side < 0.5).long()  # 0: the query carries mu_a, 1: it carries mu_b
+    chosen = (u_task * tasks.n_tasks[:, None]).long()
+    first = (tasks.pairs * torch.tensor([n_idr, 1])).sum(-1).gather(1, chosen).mul_(2 + n_other)[..., None]
+    side = (u_side * 2).long()[..., None]  # 0: the query carries mu_a, 1: it carries mu_b
     alpha = per_member([c.alpha for c in configs])
     if configs[0].reading == "independent":
-        rest = (
-            ((u_context - alpha).clamp_(min=0) * (n_other / (1 - alpha).clamp(min=1e-9))).long().clamp_(max=n_other - 1)
-        )
-        outcome = (u_context >= alpha / 2).long() + (u_context >= alpha).long() + rest
+        # [0, alpha) is stretched to [0, 2), outcomes a and b; [alpha, 1) to the n_other outcomes from 2 on.
+        one_of_pair = (u_context * (2 / alpha.clamp(min=1e-9))).clamp_(max=2)
+        other = (u_context - alpha).mul_(n_other / (1 - alpha).clamp(min=1e-9)).clamp_(min=0)
+        outcome = one_of_pair.add_(other).long()
     else:
         n_query = per_member([exact_counts(c.alpha, l)[0] for c in configs])
         n_both = per_member([sum(exact_counts(c.alpha, l)) for c in configs])
         position = torch.arange(l)
         partner = (position >= n_query).long()
         outcome = torch.where(position < n_both, (side + partner) % 2, 2 + (u_context * n_other).long())
+    # Both kinds of parts lie one after the other in memory, as the model reads them.
+    parts = torch.empty(2, *outcome.shape, dtype=torch.int64)
     pattern_of, label_of = _outcomes(n_idr)
-    cell = task * (2 + n_other) + outcome
-    # One uniform number gives both parts: its integer multiple of 1/M2 the pattern, what is left over kappa.
-    scaled = u_other * n_patterns[1]
-    irrelevant = scaled.long()
-    kappa = (2 * (scaled - irrelevant) - 1) * per_member([c.kappa_max for c in configs])
-    irrelevant += n_idr
-    query = pattern_of.take(task * (2 + n_other) + side)
+    torch.index_select(pattern_of, 0, (outcome + first).view(-1), out=parts[0].view(-1))
+    # One uniform number gives pattern and kappa: its integer multiple of 1/M2, and what is left over.
+    kappa_max = per_member([c.kappa_max for c in configs])
+    scaled, scaled_query = u_other * n_patterns[1], u_query[..., None] * n_patterns[1]
+    parts[1].copy_(scaled).add_(n_idr)
+    query = pattern_of.take(first + side)
     return Prompts(
-        index=torch.stack([pattern_of.take(cell), irrelevant[..., :l]], dim=2),
-        kappa=kappa[..., :l].contiguous(),
-        label=label_of.take(cell),
-        query_index=torch.cat([query, irrelevant[..., l:]], dim=-1),
-        query_kappa=kappa[..., l].contiguous(),
+        parts=parts.movedim(0, 2),
+        kappa=scaled.frac_().mul_(2 * kappa_max).sub_(kappa_max),
+        label=label_of.index_select(0, outcome.view(-1)).view(outcome.shape),
+        query_parts=torch.cat([query, scaled_query.long() + n_idr], dim=-1),
+        query_kappa=scaled_query.frac_().mul_(2 * kappa_max).sub_(kappa_max)[..., 0],
         target=1.0 - 2.0 * side[..., 0],
     )

@@ -52,6 +52,10 @@ class TrainConfig:
     require_cover: bool = True
 
     def __post_init__(self) -> None:
+        for name, kind in (("patterns", PatternConfig), ("prompts", PromptConfig), ("model", ModelConfig)):
+            require(isinstance(getattr(self, name), kind), name, getattr(self, name), f"a {kind.__name__}")
+        for name in ("train_attention", "require_cover"):
+            require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
         check_tasks(self.tasks, self.patterns.n_idr, self.require_cover)
         require_integer("seed", self.seed, 0)
         require_integer("batch_size", self.batch_size, 1)
@@ -128,6 +132,16 @@ def _batches(configs: Sequence[TrainConfig], start: int) -> Iterator[Prompts]:
         start = chunk * CHUNK
 
 
+def _check(configs: Sequence[TrainConfig], loss: Float[Tensor, " E"], step: int) -> None:
+    """Raise Diverged for the first member whose loss is not below ``EXPLODED``."""
+    if not bool((loss < EXPLODED).all()):
+        worst = int((~(loss < EXPLODED)).nonzero()[0])
+        c = configs[worst]
+        raise Diverged(
+            f"loss {loss[worst]:.3g} at step {step} with step_size={c.step_size} (member {worst}, seed {c.seed})"
+        )
+
+
 def train_steps(configs: Sequence[TrainConfig], state: State, n_steps: int, patterns: Patterns | None = None) -> State:
     """Take ``n_steps`` steps from ``state``; a resumed run ends where an uninterrupted one does.
 
@@ -141,21 +155,18 @@ def train_steps(configs: Sequence[TrainConfig], state: State, n_steps: int, patt
     rate = torch.tensor([c.step_size for c in configs])[:, None, None]
     of_block = torch.tensor([[c.train_attention, c.train_attention, True] for c in configs])  # W_Q, W_K, W_V
     rate_qkv = rate * of_block.repeat_interleave(state.params.w_q.shape[1], dim=1)[..., None]
-    step, params = state.step, state.params
+    step, params = state.step, Params(*(weight.clone() for weight in state.params))
     losses: list[Tensor] = []
     for prompts, _ in zip(_batches(configs, step), range(n_steps), strict=False):
         act, grad = backward(params, patterns, prompts)
         loss = hinge(act, prompts).mean(1)
-        if not bool((loss < EXPLODED).all()):
-            worst = int((~(loss < EXPLODED)).nonzero()[0])
-            c = configs[worst]
-            raise Diverged(
-                f"loss {loss[worst]:.3g} at step {step} with step_size={c.step_size} (member {worst}, seed {c.seed})"
-            )
-        w_qkv = torch.addcmul(params.w_qkv, grad.w_qkv, rate_qkv, value=-1)
-        params = Params(w_qkv, torch.addcmul(params.w_o, grad.w_o, rate, value=-1), params.a)
+        _check(configs, loss, step)
+        params.w_qkv.addcmul_(grad.w_qkv, rate_qkv, value=-1)
+        params.w_o.addcmul_(grad.w_o, rate, value=-1)
         losses.append(loss)
         step += 1
+    if losses:  # the last step has to leave finite weights too
+        _check(configs, losses[-1] + 0 * (params.w_qkv.sum((1, 2)) + params.w_o.sum((1, 2))), step)
     taken = torch.stack(losses, dim=1) if losses else state.losses[:, :0]
     return State(step, params, torch.cat([state.losses, taken], dim=1))
 
