@@ -1,0 +1,129 @@
+"""The scoreboard shows every claim, recomputes its verdict, and says when a result is stale."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from icl_lib.claims import VERDICTS, Measured, load_claims, result_json
+from icl_lib.paths import root, write_json
+from icl_lib.provenance import chapter_hash
+from icl_lib.scoreboard import fresh_results, scoreboard
+from icl_lib.stats import Interval
+
+REAL = root()
+CLAIMS = load_claims()
+NEAR, FAR = Interval(0.001, 0.0005, 0.002, 12), Interval(0.51, 0.4, 0.6, 10)
+
+
+@pytest.fixture
+def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A book with the real ledger, nothing measured, and the notebook of L1."""
+    (tmp_path / "claims.yml").write_bytes((REAL / "claims.yml").read_bytes())
+    write_notebook(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ICL_BOOK_OUT", raising=False)
+    return tmp_path
+
+
+def write_notebook(book: Path, code: str = "from icl_lib import rng\nx = 1", prose: str = "# A") -> None:
+    file = book / f"{CLAIMS['L1'].chapter}.ipynb"
+    cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": [prose]},
+        {"cell_type": "code", "metadata": {}, "source": [code], "outputs": []},
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+
+
+def record(book: Path, folder: str = "figures", control: Interval = FAR, **more: object) -> None:
+    """A result of L1 that meets every clause, unless its control says otherwise."""
+    measured = {key: Measured(NEAR, control) for key in CLAIMS["L1"].clauses}
+    code = chapter_hash(book / f"{CLAIMS['L1'].chapter}.ipynb", numbers_only=True)
+    write_json(book / folder / "L1" / "result.json", result_json(CLAIMS["L1"], measured, **{"code_hash": code, **more}))
+
+
+def rows(table: str) -> dict[str, str]:
+    return {re.search(r"<b>([LK]\d+)</b>", row)[1]: row for row in re.findall(r"<tr>.*?</tr>", table)[1:]}  # type: ignore[index]
+
+
+def test_unmeasured_claims_are_shown(book: Path) -> None:
+    table, counts = scoreboard()
+    found = rows(table)
+    assert list(found) == list(CLAIMS) and len(found) == 19
+    assert all("not yet measured" in row for row in found.values())
+    assert counts == {**dict.fromkeys(VERDICTS, 0), "not yet measured": 19}
+    for name, row in found.items():
+        assert CLAIMS[name].where in row
+        assert "<a href" not in row  # there is no page to point to
+
+
+def test_measured_claim(book: Path) -> None:
+    record(book)
+    table, counts = scoreboard()
+    row = rows(table)["L1"]
+    assert list(rows(table)) == list(CLAIMS)
+    assert "✔ reproduced" in row and "not yet measured" not in row
+    assert "0.001 [0.0005, 0.002]; control 0.51 [0.4, 0.6]: reproduced" in row
+    assert all(f"<b>{key}</b>" in row for key in CLAIMS["L1"].clauses)
+    assert "<td>12</td>" in row  # seeds
+    assert 'href="chapters/softmax/L1_in_domain.html"' in row and "make book CHAPTER=L1_in_domain" in row
+    assert "Theory only" in row and "stale" not in row
+    assert (counts["reproduced"], counts["not yet measured"], sum(counts.values())) == (1, 18, 19)
+
+
+def test_stale(book: Path) -> None:
+    """Code on which the numbers depend makes a result stale, prose does not."""
+    record(book)
+    write_notebook(book, prose="# Other words")
+    assert "stale" not in scoreboard()[0]
+    write_notebook(book, code="from icl_lib import rng\nx = 2")
+    assert "stale: the code has changed since" in rows(scoreboard()[0])["L1"]
+    record(book)
+    assert "stale" not in scoreboard()[0]
+    record(book, code_hash="0123456789abcdef")
+    table, counts = scoreboard()
+    assert table.count("stale") == 1 and "stale" in rows(table)["L1"] and counts["reproduced"] == 1
+
+
+def test_bad_news_is_shown(book: Path) -> None:
+    record(book, control=NEAR)  # a control that passes
+    table, counts = scoreboard()
+    assert "✘ not reproduced" in rows(table)["L1"] and counts["not reproduced"] == 1
+
+
+def test_verdict_is_recomputed(book: Path) -> None:
+    """A verdict written into the file by hand is not what the scoreboard shows."""
+    record(book, control=NEAR)
+    file = book / "figures/L1/result.json"
+    forged = json.loads(file.read_text())
+    write_json(file, {**forged, "verdict": "reproduced"})
+    assert scoreboard()[1]["reproduced"] == 0
+
+
+def test_fresh_results_win(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(book)
+    record(book, "fresh", control=NEAR)
+    assert scoreboard()[1]["reproduced"] == 1
+    assert scoreboard(book / "fresh")[1]["not reproduced"] == 1
+    assert scoreboard(book / "nothing here")[1]["reproduced"] == 1  # the committed ones fill the gaps
+    assert fresh_results() is None
+    monkeypatch.setenv("ICL_BOOK_OUT", str(book / "fresh"))
+    assert fresh_results() == book / "fresh"
+    monkeypatch.setenv("ICL_BOOK_OUT", str(book / "missing"))
+    assert fresh_results() is None
+
+
+def test_only_measured(book: Path) -> None:
+    record(book)
+    table, counts = scoreboard(show_all=False)
+    assert list(rows(table)) == ["L1"]
+    assert sum(counts.values()) == 19  # those left out are still counted
+
+
+def test_scoreboard_of_this_book() -> None:
+    table, counts = scoreboard()
+    assert list(rows(table)) == list(CLAIMS) and sum(counts.values()) == 19
+    recorded = {file.parent.name for file in (REAL / "figures").glob("*/result.json")}
+    assert {name for name, row in rows(table).items() if "not yet measured" not in row} == recorded & set(CLAIMS)
