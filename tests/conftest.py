@@ -6,6 +6,7 @@ Only annotations that speak of arrays are: the library refuses other bad values 
 import sys
 from collections.abc import Callable
 from inspect import isclass
+from pathlib import Path
 from types import ModuleType
 from typing import get_args
 
@@ -29,4 +30,7 @@ def arrays_only(function: Callable) -> Callable:
 checker = ModuleType("icl_array_checks")  # the hook wants a name that it can import
 checker.arrays_only = arrays_only
 sys.modules[checker.__name__] = checker
-install_import_hook("icl_lib", "icl_array_checks.arrays_only")
+library = Path(__file__).parents[1]
+with_arrays = [file for file in library.glob("icl_lib/**/*.py") if "jaxtyping" in file.read_text()]
+modules = [".".join(file.relative_to(library).with_suffix("").parts) for file in with_arrays]
+install_import_hook(modules, "icl_array_checks.arrays_only")
