@@ -14,9 +14,9 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
-from icl_lib.claims import Measured, load_claims, result_json, write_json
+from icl_lib.claims import Measured, load_claims, result_json
 from icl_lib.figures import save_figure, use_theme
-from icl_lib.paths import out_dir, root
+from icl_lib.paths import out_dir, root, write_json
 from icl_lib.provenance import chapter_hash, versions
 from icl_lib.stats import Interval
 from icl_lib.validate import ConfigError, require
@@ -39,22 +39,27 @@ def notebook_parameters(notebook: Path) -> dict[str, str]:
     return {}
 
 
+def _is_of(value: object, kind: str) -> bool:
+    """Whether a value has the annotated type; in ``list[float]`` every entry counts, and no bool is a number."""
+    base, _, inner = kind.rstrip("]").partition("[")
+    ok = isinstance(value, TYPES[base]) and isinstance(value, bool) == (base == "bool")
+    return ok and (not inner or all(_is_of(v, inner) for v in value))  # type: ignore[attr-defined]
+
+
 def check_parameters(known: Mapping[str, str], namespace: Mapping[str, object]) -> dict[str, object]:
     """The values of the known parameters; refuses unknown names and wrong types.
 
     Must run right after the parameters cell: any plain value that is then defined under another
     name was injected from outside, most likely with a slip of the pen.
     """
-    plain = {k: v for k, v in namespace.items() if isinstance(v, int | float | str | list | dict)}
+    plain = {k: v for k, v in namespace.items() if isinstance(v, int | float | str | list | dict | None)}
     for name in plain:
-        if not (name.startswith("_") or name in known or name in ("In", "Out")):
+        if not (name.startswith("_") or name.isupper() or name in known or name in ("In", "Out")):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise ConfigError(f"{name}={plain[name]!r}: unknown parameter{hint}; this chapter has {', '.join(known)}")
     for name, kind in known.items():
-        base = kind.split("[")[0]
-        ok = isinstance(namespace[name], TYPES[base]) and isinstance(namespace[name], bool) == (base == "bool")
-        require(ok, name, namespace[name], f"of type {kind}")
+        require(_is_of(namespace[name], kind), name, namespace[name], f"of type {kind}")
     return {name: namespace[name] for name in known}
 
 
@@ -66,7 +71,8 @@ class Chapter:
     """
 
     def __init__(self, id: str, namespace: Mapping[str, object]) -> None:
-        found = sorted((root() / "chapters").glob(f"**/{id}*.ipynb"))
+        notebooks = [n for n in (root() / "chapters").rglob("*.ipynb") if n.parent.name != ".ipynb_checkpoints"]
+        found = [n for n in notebooks if n.stem == id or n.stem.startswith(f"{id}_")]
         require(len(found) == 1, "id", id, f"the beginning of one chapter's file name, not of {len(found)}")
         self.id, self.notebook, self.folder = id, found[0], out_dir() / id
         self.parameters = check_parameters(notebook_parameters(self.notebook), namespace)

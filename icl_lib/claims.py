@@ -4,8 +4,6 @@
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,10 +67,15 @@ def load_claims(folder: Path | None = None) -> dict[str, Claim]:
     return claims
 
 
+def _bounds(criterion: Mapping[str, object]) -> tuple[str, float, float]:
+    ((kind, bound),) = criterion.items()
+    low, high = bound if isinstance(bound, list) else (bound, bound)
+    return kind, float(low), float(high)  # type: ignore[arg-type]
+
+
 def meets(interval: Interval, criterion: Mapping[str, object]) -> bool:
     """Whether the whole interval meets the criterion."""
-    ((kind, bound),) = criterion.items()
-    low, high = (bound if isinstance(bound, list) else [bound, bound])[:2]
+    kind, low, high = _bounds(criterion)
     if kind == "below":
         return bool(interval.high < high)
     if kind == "above":
@@ -82,8 +85,7 @@ def meets(interval: Interval, criterion: Mapping[str, object]) -> bool:
 
 def misses(interval: Interval, criterion: Mapping[str, object]) -> bool:
     """Whether the whole interval lies outside: what a negative control has to do."""
-    ((kind, bound),) = criterion.items()
-    low, high = (bound if isinstance(bound, list) else [bound, bound])[:2]
+    kind, low, high = _bounds(criterion)
     below, above = bool(interval.high < low), bool(interval.low > high)
     return {"below": above, "above": below, "inside": below or above}[kind]
 
@@ -106,16 +108,6 @@ def judge(claim: Claim, measured: Mapping[str, Measured]) -> str:
     if verdicts == {"reproduced"}:
         return "reproduced"
     return "not reproduced" if verdicts == {"not reproduced"} else "partly"
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write atomically: a reader sees the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(handle, "w") as file:
-        file.write(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    Path(name).chmod(0o644)
-    Path(name).replace(path)
 
 
 def result_json(claim: Claim, measured: Mapping[str, Measured], **provenance: object) -> dict[str, object]:

@@ -1,15 +1,19 @@
 """One visual language for all figures, and figures saved with their data and provenance."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from icl_lib.claims import write_json
+from icl_lib.paths import write_json
 
 PALETTE = sns.color_palette("colorblind")
 OURS, CONTROL, FLOOR, BAYES = PALETTE[0], PALETTE[3], PALETTE[1], PALETTE[2]
@@ -37,11 +41,18 @@ def use_theme() -> None:
     )
 
 
-def band(ax: Axes, table: pd.DataFrame, x: str, color: object, label: str, **style: object) -> None:
+def band(ax: Axes, table: pd.DataFrame, x: str, color: object, label: str, **style: Any) -> None:
     """A curve with its interval: ``table`` has the columns x, estimate, low and high."""
     table = table.sort_values(x)
-    ax.plot(table[x], table["estimate"], color=color, label=label, **style)  # type: ignore[arg-type]
-    ax.fill_between(table[x], table["low"], table["high"], color=color, alpha=0.2, linewidth=0)  # type: ignore[arg-type]
+    ax.plot(table[x], table["estimate"], color=color, label=label, **style)
+    ax.fill_between(table[x], table["low"], table["high"], color=color, alpha=0.2, linewidth=0)
+
+
+def plain_ticks(axis: Axis, ticks: Sequence[float] | None = None) -> None:
+    """Plain numbers on a logarithmic axis: the given ticks, or 1, 2, 5 of every decade."""
+    axis.set_major_locator(FixedLocator(list(ticks)) if ticks is not None else LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def save_figure(fig: Figure, folder: Path, name: str, data: pd.DataFrame, provenance: dict[str, object]) -> None:

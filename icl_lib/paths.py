@@ -1,6 +1,8 @@
-"""Where the book lies and where a chapter writes."""
+"""Where the book lies, where a chapter writes, and how a file is written so that nobody sees half of it."""
 
+import json
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -26,3 +28,18 @@ def out_dir() -> Path:
 def cache_dir() -> Path:
     """Folder of trained ensembles, safe to delete at any time."""
     return root() / "_build" / "cache"
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file under its name only when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    Path(name).chmod(0o644)
+    Path(name).replace(path)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON atomically, keys sorted, so that equal contents give equal files."""
+    write_atomic(path, (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())

@@ -68,7 +68,7 @@ def fingerprint(notebook: Path) -> str:
     """Changes when outputs may: with the code, the library code under it, what the ledger asks, data and packages."""
     # The number of lines per cell: outputs are put back cell by cell, so moving a cell border counts as a change.
     layout = [len(cell.source.splitlines()) for cell in code_cells(load(notebook))]
-    files = [Path("requirements.lock"), *sorted(Path("reference").glob("*.csv"))]
+    files = [Path("requirements.lock"), *sorted(Path("icl_lib/data").glob("*.csv"))]
     return json.dumps([provenance.chapter_hash(notebook), layout, ledger(notebook), digest(files)])
 
 

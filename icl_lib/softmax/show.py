@@ -15,7 +15,7 @@ def prompt_table(patterns: PatternConfig, prompts: PromptConfig, seed: int) -> p
     """One drawn prompt, a row per token (the query last): pattern numbers, kappa, label, whether it matches the query."""
     tasks = task_table([all_tasks(patterns.n_idr)])
     p = sample_prompts([prompts], tasks, [seed], (patterns.n_idr, patterns.n_idi), 1, "shown")
-    index = [*p.index[0, 0].T.tolist(), p.query_index[0, 0].tolist()]
+    index = [*p.parts[0, 0].T.tolist(), p.query_parts[0, 0].tolist()]
     table = pd.DataFrame(index, columns=["relevant", "irrelevant"])
     table["irrelevant"] -= patterns.n_idr
     table["kappa"] = [*p.kappa[0, 0].tolist(), p.query_kappa[0, 0].item()]
@@ -41,7 +41,7 @@ def draw_prompt(table: pd.DataFrame) -> Figure:
     for i, (label, query) in enumerate(zip(table["label"], table["token"] == "query", strict=True)):
         text = "?" if query else ("+" if label > 0 else "−")
         axes[2].text(i, 0, text, ha="center", va="center", fontsize=15, color="C0" if label > 0 else "C3")
-    ticks = [i for i in x if i % 4 == 3 or i == len(table) - 1]
+    ticks = [i for i in x if (i % 4 == 3 and i < len(table) - 3) or i == len(table) - 1]
     axes[2].set(ylim=(-1, 1), yticks=[], ylabel="label", xlabel="token", xticks=ticks)
     axes[2].set_xticklabels([table["token"].iloc[i] for i in ticks])
     return fig

@@ -142,8 +142,16 @@ def _check(configs: Sequence[TrainConfig], loss: Float[Tensor, " E"], step: int)
         )
 
 
-def train_steps(configs: Sequence[TrainConfig], state: State, n_steps: int, patterns: Patterns | None = None) -> State:
+def train_steps(
+    configs: Sequence[TrainConfig],
+    state: State,
+    n_steps: int,
+    patterns: Patterns | None = None,
+    on_step: Callable[[Params], None] | None = None,
+) -> State:
     """Take ``n_steps`` steps from ``state``; a resumed run ends where an uninterrupted one does.
+
+    ``on_step`` sees the weights after each step; they change in the next one, so it must not keep them.
 
     Raises:
         Diverged: at the first step at which a member's loss is not finite or exceeds ``EXPLODED``.
@@ -157,7 +165,7 @@ def train_steps(configs: Sequence[TrainConfig], state: State, n_steps: int, patt
     rate_qkv = rate * of_block.repeat_interleave(state.params.w_q.shape[1], dim=1)[..., None]
     step, params = state.step, Params(*(weight.clone() for weight in state.params))
     losses: list[Tensor] = []
-    for prompts, _ in zip(_batches(configs, step), range(n_steps), strict=False):
+    for _, prompts in zip(range(n_steps), _batches(configs, step), strict=False):  # this order: no chunk drawn in vain
         act, grad = backward(params, patterns, prompts)
         loss = hinge(act, prompts).mean(1)
         _check(configs, loss, step)
@@ -165,6 +173,8 @@ def train_steps(configs: Sequence[TrainConfig], state: State, n_steps: int, patt
         params.w_o.addcmul_(grad.w_o, rate, value=-1)
         losses.append(loss)
         step += 1
+        if on_step:
+            on_step(params)
     if losses:  # the last step has to leave finite weights too
         _check(configs, losses[-1] + 0 * (params.w_qkv.sum((1, 2)) + params.w_o.sum((1, 2))), step)
     taken = torch.stack(losses, dim=1) if losses else state.losses[:, :0]

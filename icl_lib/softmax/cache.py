@@ -1,0 +1,76 @@
+"""Trained ensembles on disk: trained once, shared by chapters, found by a hash of all that decides them."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from tqdm import tqdm
+
+from icl_lib.paths import cache_dir, write_atomic
+from icl_lib.provenance import code_hash, versions
+from icl_lib.softmax.model import Params
+from icl_lib.softmax.train import Ensemble, State, TrainConfig, config_json, stacked_patterns, train
+
+
+def ensemble_key(configs: Sequence[TrainConfig]) -> str:
+    """Hash of the configs, of the library code that training depends on, and of the versions."""
+    content = json.dumps([[config_json(c) for c in configs], code_hash({"icl_lib.softmax.train"}), versions()])
+    return hashlib.sha256(content.encode()).hexdigest()[:24]
+
+
+def save_state(path: Path, state: State, key: str) -> None:
+    """Write a training state as safetensors, atomically."""
+    tensors = {**state.params._asdict(), "losses": state.losses}
+    data = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    write_atomic(path, save(data, metadata={"key": key, "step": str(state.step), "digest": _digest(data)}))
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """Hash of names and contents; safetensors itself would not notice a changed number."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_state(path: Path, key: str) -> State | None:
+    """The state that was saved under this key, or None if there is none that can be trusted."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (FileNotFoundError, SafetensorError):
+        return None
+    if metadata.get("key") != key or metadata.get("digest") != _digest(tensors):
+        return None
+    losses = tensors.pop("losses")
+    return State(int(metadata["step"]), Params(**tensors), losses)
+
+
+def trained(configs: Sequence[TrainConfig], folder: Path | None = None, save_every: int = 500) -> Ensemble:
+    """The trained ensemble: from the cache, or trained now, going on from where an interrupted run stopped.
+
+    Two processes that ask for the same ensemble at the same time train it once.
+    """
+    key = ensemble_key(configs)
+    folder = cache_dir() if folder is None else folder
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{key}.safetensors"
+    with FileLock(folder / f"{key}.lock"):
+        state = load_state(path, key)
+        if state is None or state.step < configs[0].n_steps:
+            start = state.step if state else 0
+            with tqdm(total=configs[0].n_steps, initial=start, disable=not sys.stderr.isatty()) as bar:
+
+                def on_progress(now: State) -> None:
+                    bar.update(now.step - bar.n)
+                    save_state(path, now, key)
+
+                return train(configs, state, save_every, on_progress)
+        return Ensemble(tuple(configs), stacked_patterns(configs), state.params, state.losses)

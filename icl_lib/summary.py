@@ -1,0 +1,50 @@
+"""From one row per seed to one row per setting with its interval."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from icl_lib.stats import Interval, error_interval, mean_interval, simultaneous
+from icl_lib.validate import require
+
+
+def hinge_interval(table: pd.DataFrame, level: float = 0.95) -> Interval:
+    """Mean hinge loss over seeds; an upper bound instead of a bare 0 when no prompt had a loss.
+
+    With F bounded by the largest |F| seen, a prompt loses at most 1 + max |F|; so when no prompt of
+    any seed lost anything, the mean is at most that times the bound on how often it happens.
+    """
+    if bool((table["n_lossy"] > 0).any()):
+        return mean_interval(table["hinge"], level)
+    often = error_interval(table["n_lossy"], table["n_prompts"], level)
+    return Interval(0.0, 0.0, often.high * (1 + float(table["largest_output"].max())), often.n)
+
+
+def seed_interval(table: pd.DataFrame, value: str, level: float = 0.95) -> Interval:
+    """Interval over the rows of a table of one row per seed; "error" and "hinge" as ``evaluate`` counts them."""
+    require(not table["seed"].duplicated().any(), "seed", sorted(table["seed"]), "without repetition: one row per seed")
+    if value == "error":
+        return error_interval(table["n_errors"], table["n_prompts"], level)
+    return hinge_interval(table, level) if value == "hinge" else mean_interval(table[value], level)
+
+
+def summarise(
+    table: pd.DataFrame, by: Sequence[str], value: str, together: bool = False, level: float = 0.95
+) -> pd.DataFrame:
+    """One row per setting: the columns of ``by``, estimate, low, high, n.
+
+    Args:
+        table: one row per seed and setting.
+        together: make the intervals hold all at once (Bonferroni over the settings).
+    """
+    groups = list(table.groupby(list(by), sort=False))
+    each = simultaneous(level, len(groups)) if together else level
+    rows = [(*key, *seed_interval(part, value, each)) for key, part in groups]
+    return pd.DataFrame(rows, columns=[*by, "estimate", "low", "high", "n"])
+
+
+def worst(summary: pd.DataFrame) -> Interval:
+    """The largest of several means, from their simultaneous intervals: largest estimate, low and high end."""
+    top = summary[["estimate", "low", "high"]].max()
+    return Interval(float(top["estimate"]), float(top["low"]), float(top["high"]), int(np.min(summary["n"])))
