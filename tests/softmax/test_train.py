@@ -170,6 +170,15 @@ def test_progress() -> None:
         assert isinstance(done.losses, State.__annotations__["losses"])
 
 
+def test_weights_are_seen_after_each_step() -> None:
+    seen: list[Params] = []
+    start = initial_state([SMALL])
+    end = train_steps([SMALL], start, 3, on_step=lambda params: seen.append(Params(*(w.clone() for w in params))))
+    assert len(seen) == 3 and equal(seen[-1], end.params)
+    for n in (1, 2):
+        assert equal(seen[n - 1], train_steps([SMALL], start, n).params)
+
+
 def test_no_steps() -> None:
     config = small(n_steps=0)
     done, start = train([config]), initial_state([config])
