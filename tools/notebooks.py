@@ -69,6 +69,9 @@ def fingerprint(notebook: Path) -> str:
     # The number of lines per cell: outputs are put back cell by cell, so moving a cell border counts as a change.
     layout = [len(cell.source.splitlines()) for cell in code_cells(load(notebook))]
     files = [Path("requirements.lock"), *sorted(Path("icl_lib/data").glob("*.csv"))]
+    if "benchmarks" in provenance.notebook_code(notebook):
+        files += sorted(Path("benchmarks").glob("results.*"))
+        files += sorted(Path("benchmarks").glob("*.csv"))
     return json.dumps([provenance.chapter_hash(notebook), layout, ledger(notebook), digest(files)])
 
 
