@@ -1,0 +1,1 @@
+"""How fast the library is, against its baselines and against what the machine allows: ``make bench``."""

@@ -1,0 +1,63 @@
+"""The committed measurements, and ratios with their spread."""
+
+from pathlib import Path
+
+import pandas as pd
+
+FILE = Path(__file__).with_name("results.csv")
+COLUMNS = ["benchmark", "variant", "setting", "value", "unit", "repetition"]
+
+
+def load(file: Path = FILE) -> pd.DataFrame:
+    """The table of results; columns ``members`` and ``batch`` are read out of ``setting``.
+
+    Values with unit µs are smaller for faster code; "per model and step" divides by the number of members.
+    """
+    table = pd.read_csv(file)
+    for name in ("members", "batch"):
+        table[name] = table["setting"].str.extract(rf"{name}=(\d+)", expand=False).astype(float).astype("Int64")
+    return table
+
+
+def values(table: pd.DataFrame, benchmark: str, variant: str, members: int = 10, batch: int = 128) -> pd.Series:
+    """One measurement per repetition (index). The machine's rates have no setting."""
+    rows = table[(table["benchmark"] == benchmark) & (table["variant"] == variant)]
+    if rows["members"].notna().any():
+        rows = rows[(rows["members"] == members) & (rows["batch"] == batch)]
+    if rows.empty:
+        raise KeyError(f"no result for {benchmark}, {variant}, members={members}, batch={batch}")
+    return rows.set_index("repetition")["value"]
+
+
+def ratio(slow: pd.Series, fast: pd.Series) -> dict[str, float]:
+    """How many times faster: from the minima, and median and quartiles of the ratios within a repetition."""
+    within = slow / fast
+    low, median, high = within.quantile([0.25, 0.5, 0.75])
+    return {"of_minima": slow.min() / fast.min(), "median": median, "low": low, "high": high}
+
+
+def bounds(table: pd.DataFrame) -> pd.DataFrame:
+    """Least time of a step by each resource at its measured rate (µs per model and step), and the share reached.
+
+    The step is that of 10 members at batch size 128. "arithmetic" takes the processor's rate on large
+    matrices, "arithmetic at these sizes" the rate on the step's own products. "all in turn" is what
+    is left if nothing overlaps: the products at their rate, the other operations' traffic, the random numbers.
+    """
+
+    def rate(variant: str) -> float:
+        return float(values(table, "machine", variant).max())
+
+    count = table[table["benchmark"] == "count"].set_index("variant")["value"]
+    traffic = count[count.index.str.startswith("bytes, ")]
+    of_products = count["flop"] / rate("matrix products of the step")
+    random = count["random numbers"] / rate("random numbers")
+    speed = rate("copy, arrays of the step")
+    least = {
+        "arithmetic": count["flop"] / rate("matrix product, 1024"),
+        "arithmetic at these sizes": of_products,
+        "memory": traffic.sum() / speed,
+        "random numbers": random,
+        "all in turn": of_products + (traffic.sum() - traffic["bytes, products"]) / speed + random,
+    }
+    out = pd.DataFrame({"least_time": least}) / 1e3  # a count over 10^9/s is in ns
+    return out.assign(share=out["least_time"] / values(table, "training", "ensemble").min())

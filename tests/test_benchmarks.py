@@ -1,0 +1,58 @@
+"""The module baseline is the same learner, trained on the same prompts; nothing here is timed."""
+
+import pytest
+import torch
+
+from benchmarks import bound, module, results
+from icl_lib.softmax.model import forward
+from icl_lib.softmax.prompts import sample_prompts, task_table
+from icl_lib.softmax.tasks import uniform_cover
+from icl_lib.softmax.train import TrainConfig, initial_state, stacked_patterns, train_steps
+
+CONFIG = TrainConfig(tasks=uniform_cover(6, 3, 4), seed=4, batch_size=32)
+N_STEPS = 20
+
+
+def test_module_has_our_outputs() -> None:
+    """With copied weights, before and after training: outputs of either sign, equal to 1e-5."""
+    patterns = stacked_patterns([CONFIG])
+    codes = sample_prompts([CONFIG.prompts], task_table([CONFIG.tasks]), [9], patterns.counts, 200, "check")
+    tokens = module.dense(codes, patterns._replace(basis=patterns.basis[0]))
+    torch.testing.assert_close(tokens.context.mT, codes.dense(patterns)[0, :, :, :-1])
+    torch.testing.assert_close(tokens.query, codes.dense(patterns)[0, :, :, -1])
+    start = initial_state([CONFIG])
+    for state in (start, train_steps([CONFIG], start, 100)):
+        theirs = module.ModuleLearner(state.params)(tokens)
+        ours = forward(state.params, patterns, codes).output[0]
+        torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
+    assert ours.min() < -0.5 < 0.5 < ours.max()
+
+
+def test_module_trains_as_we_do() -> None:
+    """Same prompts, same gradients, same step: the losses stay together."""
+    start = initial_state([CONFIG])
+    learner = module.ModuleLearner(start.params)
+    losses = module.train_module(learner, module.batches(CONFIG), CONFIG.step_size, N_STEPS)
+    state = train_steps([CONFIG], start, N_STEPS)
+    torch.testing.assert_close(losses, state.losses[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(learner.attention.in_proj_weight.detach(), state.params.w_qkv[0], rtol=0, atol=1e-4)
+
+
+def test_counted_products_are_those_of_the_step() -> None:
+    """The flop count equals that of torch's own counter."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        train_steps([CONFIG], initial_state([CONFIG]), 3)
+    assert counter.get_total_flops() == 3 * bound.flops(CONFIG)
+
+
+@pytest.mark.skipif(not results.FILE.is_file(), reason="no results.csv: run make bench")
+def test_results_can_be_read() -> None:
+    table = results.load()
+    assert list(table)[:6] == results.COLUMNS and (table["value"] > 0).all()
+    assert set(table.loc[table["benchmark"] == "ensemble size", "members"]) == {1, 2, 5, 10, 20, 40}
+    assert set(table.loc[table["benchmark"] == "batch size", "batch"]) == {32, 64, 128, 256, 512}
+    gain = results.ratio(results.values(table, "training", "modules"), results.values(table, "training", "ensemble"))
+    assert gain["low"] <= gain["median"] <= gain["high"]
+    assert set(results.bounds(table)) == {"least_time", "share"}
