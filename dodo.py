@@ -26,7 +26,8 @@ if CHAPTER:
     if len(others) == len(ALL):
         sys.exit(f"no chapter is called {CHAPTER}; there are: {', '.join(path.stem for path in ALL)}")
     LEFT_OUT = dict.fromkeys(others, "This chapter was not run in this build: it shows its committed outputs.")
-RUN = [path for path in ALL if path not in LEFT_OUT]
+LONGEST = list(notebooks.reduced())  # the chapters that take more than 90 s, longest first
+RUN = [path for path in [*LONGEST, *(p for p in ALL if p not in LONGEST)] if path in ALL and path not in LEFT_OUT]
 
 
 class Reporter:

@@ -90,11 +90,10 @@ class Chapter:
         save_figure(fig, self.folder, name, data, provenance)
         display(fig)
         plt.close(fig)
-        settings = ", ".join(f"{k} = {v}" for k, v in self.parameters.items() if not isinstance(v, list))
-        stamp = (
-            f"figures/{self.id}/{name}.csv · code {provenance['code_hash']} · torch {torch.__version__.split('+')[0]}"
-        )
-        display(Markdown(f'<small class="provenance">{stamp} · {settings}</small>'))
+        parts = [f"figures/{self.id}/{name}.csv", f"code {provenance['code_hash']}"]
+        parts += [f"{self.parameters['n_seeds']} seeds"] if "n_seeds" in self.parameters else []
+        stamp = " · ".join([*parts, f"torch {torch.__version__.split('+')[0]}"])
+        display(Markdown(f'<small class="provenance">{stamp}</small>'))
 
     def record(self, measured: Mapping[str, Measured]) -> Markdown:
         """Write result.json, and run.json with wall time and date; returns the verdict as a table."""

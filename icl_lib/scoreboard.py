@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from icl_lib.chapter import show
-from icl_lib.claims import VERDICTS, Claim, judge, load_claims, read_result
+from icl_lib.claims import VERDICTS, Claim, judge, judge_clause, load_claims, read_result
 from icl_lib.paths import out_dir, root
 from icl_lib.provenance import chapter_hash
 
@@ -27,29 +27,35 @@ def is_stale(claim: Claim, result: Path) -> bool:
     return bool(recorded != chapter_hash(root() / f"{claim.chapter}.ipynb", numbers_only=True))
 
 
+def _clauses(claim: Claim, file: Path) -> tuple[str, str, int]:
+    """Verdict on a measured claim, its clauses as HTML, and the smallest number of seeds."""
+    measured, _ = read_result(file)
+    lines = []
+    for key, m in measured.items():
+        verdict = judge_clause(claim.clauses[key], m)
+        title = html.escape(claim.clauses[key].measure, quote=True)
+        mark = f'<span style="color:{COLOURS[verdict]}" title="{verdict}">{MARKS[verdict]}</span>'
+        control = f"<small>control {show(m.control)}</small>"
+        lines.append(f'<div class="clause">{mark} <b title="{title}">{key}</b> {show(m.value)}<br>{control}</div>')
+    if claim.theory_only:
+        lines.append(f"<small>Theory only: {html.escape('; '.join(claim.theory_only))}</small>")
+    return judge(claim, measured), "".join(lines), min(m.value.n for m in measured.values())
+
+
 def _row(claim: Claim, fresh: Path | None) -> tuple[str, str]:
     """Verdict and the HTML table row of one claim."""
     file = result_file(claim, fresh)
-    where = f"{PAPERS[claim.paper]}, {claim.where}"
+    name, where = html.escape(claim.title), html.escape(f"{PAPERS[claim.paper]}, {claim.where}")
     if file is None:
-        verdict, found, n, rerun, name = "not yet measured", "", "", "", html.escape(claim.title)
+        verdict, found, n, rerun = "not yet measured", "", "", ""
     else:
-        measured, content = read_result(file)
-        verdict = judge(claim, measured)
-        lines = [
-            f"<li><b>{key}</b> {show(m.value)}; control {show(m.control)}: {content['clauses'][key]['verdict']}</li>"  # type: ignore[index]
-            for key, m in measured.items()
-        ]
-        found = f"<ul>{''.join(lines)}</ul>"
-        if claim.theory_only:
-            found += f"<small>Theory only: {html.escape('; '.join(claim.theory_only))}</small>"
-        n = str(min(m.value.n for m in measured.values()))
-        name = f'<a href="{claim.chapter}.html">{html.escape(claim.title)}</a>'
-        rerun = f"<code>make book CHAPTER={Path(claim.chapter).name}</code>"
+        verdict, found, seeds = _clauses(claim, file)
+        n, name = str(seeds), f'<a href="{claim.chapter}.html">{name}</a>'
+        rerun = f"<br><code>make book CHAPTER={Path(claim.chapter).name}</code>"
         if is_stale(claim, file):
-            rerun = f"<b>stale: the code has changed since</b><br>{rerun}"
+            rerun += "<br><b>stale: the code has changed since this was recorded</b>"
     badge = f'<span class="verdict" style="color:{COLOURS[verdict]}">{MARKS[verdict]} {verdict}</span>'
-    cells = (f"<b>{claim.id}</b>", f"{name}<br><small>{html.escape(where)}</small>", badge, found, n, rerun)
+    cells = (f"<b>{claim.id}</b>", f"{name}<br><small>{where}{rerun}</small>", badge, found, n)
     return verdict, f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
@@ -62,7 +68,7 @@ def scoreboard(fresh: Path | None = None, show_all: bool = True) -> tuple[str, d
     """
     rows = [_row(claim, fresh) for claim in load_claims().values()]
     counts = Counter(verdict for verdict, _ in rows)
-    names = ("claim", "what it says", "verdict", "estimate [95 % interval] and negative control", "seeds", "re-run")
+    names = ("claim", "what it says, and how to re-run it", "verdict", "estimate [95 % interval] by clause", "seeds")
     head = "".join(f"<th>{name}</th>" for name in names)
     body = "".join(row for verdict, row in rows if show_all or verdict != "not yet measured")
     table = f'<div class="scoreboard"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -16,7 +16,7 @@ def draw(*stream: object, n: int = 4) -> list[float]:
 
 def test_known_seeds() -> None:
     """Recorded: a change here moves every recorded number of the book."""
-    assert [stream_seed(0, "train"), stream_seed(1, "eval", 7)] == [3284106540, 1829255493]
+    assert [stream_seed(0, "train"), stream_seed(1, "eval", 7)] == [1136622892, 3976739141]
 
 
 def test_order_does_not_matter() -> None:
@@ -37,6 +37,14 @@ def test_streams_differ() -> None:
     purposes = ("train", "eval", "init", "patterns", "dataset")
     streams = list(itertools.product(range(10), purposes, range(40)))
     assert len({tuple(draw(*stream)) for stream in streams}) == len(streams)
+
+
+@given(
+    st.integers(0, 2**40), st.integers(0, 10**9), st.sampled_from(["train", "dataset", "minibatch", "init", "patterns"])
+)
+@settings(max_examples=100)
+def test_training_and_evaluation_are_disjoint_by_construction(seed: int, step: int, purpose: str) -> None:
+    assert stream_seed(seed, purpose, step) < 2**31 <= min(stream_seed(seed, held, step) for held in ("eval", "check"))
 
 
 @given(st.integers(0, 2**40), st.text(max_size=10), st.integers(0, 10**9))

@@ -1,0 +1,43 @@
+"""Time the front door: `make env`, `make book`, `make html` and `make test` from nothing, in a fresh clone.
+
+`python -m benchmarks.commands` clones the last commit into a temporary folder, runs the targets one
+after the other, each with an empty `_build`, and writes commands.csv beside this file.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from icl_lib.paths import root, write_atomic
+
+FILE = Path(__file__).with_name("commands.csv")
+# Command, and the target set beforehand in seconds (without the environment's installation).
+COMMANDS = {"make env": None, "make book": 300, "make html": 120, "make test": 480}
+
+
+def main() -> None:
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(root()), str(clone)], check=True)
+        for command, target in COMMANDS.items():
+            shutil.rmtree(clone / "_build", ignore_errors=True)
+            start = time.monotonic()
+            done = subprocess.run(command.split(), cwd=clone, capture_output=True, text=True)
+            rows.append({"command": command, "seconds": round(time.monotonic() - start), "target": target})
+            print(rows[-1], flush=True)
+            if done.returncode:
+                sys.exit(f"{command} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+            dirty = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True).stdout
+            if dirty:
+                sys.exit(f"{command} touched committed files:\n{dirty}")
+    write_atomic(FILE, pd.DataFrame(rows).to_csv(index=False).encode())
+
+
+if __name__ == "__main__":
+    main()
