@@ -119,5 +119,6 @@ class Chapter:
 
 
 def show(interval: Interval) -> str:
-    """An interval for people: estimate, its 95 % interval, three significant digits."""
-    return f"{interval.estimate:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
+    """An interval for people: estimate and 95 % interval to three significant digits; rounding errors are shown as 0."""
+    estimate, low, high = (0.0 if abs(x) < 1e-12 else x for x in interval[:3])
+    return f"{estimate:.3g} [{low:.3g}, {high:.3g}]"

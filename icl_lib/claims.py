@@ -5,7 +5,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import yaml
@@ -55,14 +55,15 @@ class Measured:
 def load_claims(folder: Path | None = None) -> dict[str, Claim]:
     """The ledger in its order, by claim id. Refuses unknown fields and criteria that are not understood."""
     entries = yaml.safe_load(((folder or root()) / "claims.yml").read_text())
-    claims = {}
+    claims, known = {}, {f.name for f in fields(Claim)} - {"id"}
     for name, entry in entries.items():
+        require(set(entry) <= known, name, sorted(set(entry) - known), f"an entry with the fields {sorted(known)} only")
         clauses = {}
         for key, clause in entry.pop("clauses").items():
             clauses[key] = Clause(clause["measure"], clause["pass"], clause["partly"], clause["control"])
             for criterion in (clause["pass"], clause["partly"]):
-                known = len(criterion) == 1 and set(criterion) <= {"below", "above", "inside"}
-                require(known, f"{name}.{key}", criterion, "one of {below: x}, {above: x}, {inside: [a, b]}")
+                understood = len(criterion) == 1 and set(criterion) <= {"below", "above", "inside"}
+                require(understood, f"{name}.{key}", criterion, "one of {below: x}, {above: x}, {inside: [a, b]}")
         claims[name] = Claim(id=name, clauses=clauses, **entry)
     return claims
 

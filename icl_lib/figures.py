@@ -1,10 +1,11 @@
 """One visual language for all figures, and figures saved with their data and provenance."""
 
+import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
@@ -13,7 +14,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from icl_lib.paths import write_json
+from icl_lib.paths import write_atomic, write_json
 
 PALETTE = sns.color_palette("colorblind")
 OURS, CONTROL, FLOOR, BAYES = PALETTE[0], PALETTE[3], PALETTE[1], PALETTE[2]
@@ -55,11 +56,18 @@ def plain_ticks(axis: Axis, ticks: Sequence[float] | None = None) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+def _stable_ids(svg: str) -> str:
+    """Number the clip paths: matplotlib names them by coordinates, whose last digit varies from run to run."""
+    names: dict[str, str] = {}
+    return re.sub(r"\bp[0-9a-f]{10}\b", lambda found: names.setdefault(found[0], f"clip{len(names) + 1}"), svg)
+
+
 def save_figure(fig: Figure, folder: Path, name: str, data: pd.DataFrame, provenance: dict[str, object]) -> None:
     """Write name.png, name.svg, the data behind the figure as name.csv and its provenance as name.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        fig.savefig(folder / f"{name}.png", metadata={"Software": None})
-        fig.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    fig.savefig(folder / f"{name}.png", metadata={"Software": None})
+    with io.StringIO() as buffer:
+        fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        write_atomic(folder / f"{name}.svg", _stable_ids(buffer.getvalue()).encode())
     data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     write_json(folder / f"{name}.json", provenance)

@@ -128,13 +128,13 @@ def test_unknown_criteria_are_refused(tmp_path: Path, criterion: dict, which: st
 
 def test_unknown_and_missing_fields_are_refused(tmp_path: Path) -> None:
     entries = yaml.safe_load((root() / "claims.yml").read_text())
-    for change in ({"verdict": "reproduced"}, {"title": None}):
+    for change, error in (({"verdict": "reproduced"}, ConfigError), ({"title": None}, TypeError)):
         changed = copy.deepcopy(entries)
         changed["L1"].update(change)
         if change.get("title", "") is None:
             del changed["L1"]["title"]
         (tmp_path / "claims.yml").write_text(yaml.safe_dump(changed, sort_keys=False))
-        with pytest.raises(TypeError, match="verdict|title"):
+        with pytest.raises(error, match="verdict|title"):
             load_claims(tmp_path)
 
 

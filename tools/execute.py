@@ -1,6 +1,7 @@
 """Run one notebook: ``python -m tools.execute source.ipynb target.ipynb``."""
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,23 @@ def machine() -> str:
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, {versions}"
 
 
+@contextlib.contextmanager
+def quiet_kernel() -> Iterator[None]:
+    """Keep what the kernel's process itself writes off the terminal: it reports its own shutdown as an error.
+
+    What cells write to stderr is an output of the notebook and is not lost.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
 def run(source: Path, target: Path, out: Path | None, parameters: dict[str, Any] | None = None) -> str | None:
     """Execute a copy of ``source`` into ``target``; returns what went wrong, if anything.
 
@@ -62,9 +81,10 @@ def run(source: Path, target: Path, out: Path | None, parameters: dict[str, Any]
     if out:
         os.environ["ICL_BOOK_OUT"] = str(out.resolve())
     try:
-        papermill.execute_notebook(
-            source, running, parameters, kernel_name="python3", cwd=target.parent, progress_bar=False
-        )
+        with quiet_kernel():
+            papermill.execute_notebook(
+                source, running, parameters, kernel_name="python3", cwd=target.parent, progress_bar=False
+            )
     except Exception as error:
         if running.is_file():
             running.rename(failed)
