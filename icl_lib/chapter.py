@@ -19,7 +19,7 @@ from icl_lib.figures import save_figure, use_theme
 from icl_lib.paths import out_dir, root, write_json
 from icl_lib.provenance import chapter_hash, versions
 from icl_lib.stats import Interval
-from icl_lib.validate import ConfigError, require
+from icl_lib.validate import ConfigError, require, require_integer
 
 TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -30,13 +30,21 @@ TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def notebook_parameters(notebook: Path) -> dict[str, str]:
-    """Names and annotated types of the cell tagged ``parameters``."""
+def _parameter_lines(notebook: Path) -> list[ast.AnnAssign]:
     for cell in json.loads(notebook.read_text())["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):
-            nodes = ast.parse("".join(cell["source"])).body
-            return {ast.unparse(n.target): ast.unparse(n.annotation) for n in nodes if isinstance(n, ast.AnnAssign)}
-    return {}
+            return [node for node in ast.parse("".join(cell["source"])).body if isinstance(node, ast.AnnAssign)]
+    return []
+
+
+def notebook_parameters(notebook: Path) -> dict[str, str]:
+    """Names and annotated types of the cell tagged ``parameters``."""
+    return {ast.unparse(line.target): ast.unparse(line.annotation) for line in _parameter_lines(notebook)}
+
+
+def notebook_defaults(notebook: Path) -> dict[str, object]:
+    """Names and default values of the cell tagged ``parameters``: the setting of the ledger."""
+    return {ast.unparse(n.target): ast.literal_eval(n.value) for n in _parameter_lines(notebook) if n.value}
 
 
 def _is_of(value: object, kind: str) -> bool:
@@ -76,6 +84,8 @@ class Chapter:
         require(len(found) == 1, "id", id, f"the beginning of one chapter's file name, not of {len(found)}")
         self.id, self.notebook, self.folder = id, found[0], out_dir() / id
         self.parameters = check_parameters(notebook_parameters(self.notebook), namespace)
+        if "n_seeds" in self.parameters:
+            require_integer("n_seeds", self.parameters["n_seeds"], 2, allowed="at least 2: intervals are over seeds")
         self.started = time.perf_counter()
         torch.set_num_threads(1)  # float32 sums depend on the number of threads
         use_theme()
@@ -105,8 +115,11 @@ class Chapter:
             "date": datetime.now(UTC).isoformat("T", "minutes"),
         }
         write_json(self.folder / "run.json", stamp)
+        default = notebook_defaults(self.notebook)
+        changed = ", ".join(f"{k} = {v}" for k, v in self.parameters.items() if v != default[k])
+        setting = f" (not at the ledger's setting: {changed})" if changed else ""
         lines = [
-            f"**Verdict on {self.id}: {result['verdict']}**",
+            f"**Verdict on {self.id}: {result['verdict']}**{setting}",
             "",
             "| clause | criterion | measured | control | verdict |",
         ]

@@ -237,6 +237,15 @@ def test_record_of_a_reference(tmp_path: Path) -> None:
     assert record.record_reference(path, run)
 
 
+def test_record_is_exact_where_nbval_is(tmp_path: Path) -> None:
+    """Text that nbval compares letter by letter is recorded as it is: a tolerated difference would fail the tests."""
+    path, run = tmp_path / "a.ipynb", tmp_path / "run.ipynb"
+    for text, moved in (("error 0.50000", True), ("error 0.50001", True), ("error 0.50001", False)):
+        executed(run, text)
+        edit(run, "show()", "# NBVAL_CHECK_OUTPUT\\nshow()")
+        assert record.record_reference(path, run) == moved
+
+
 def test_record_takes_only_what_has_just_run(book: Path) -> None:
     def recorded(**environment: str) -> str:
         done = doit("collect", "run_reference", **environment)
