@@ -78,7 +78,8 @@ def error_interval(n_errors: ArrayLike, n_prompts: ArrayLike, level: float = 0.9
 
     - All seeds have the same rate, above all no error at all: this interval, [0, 1 - ((1 - level)/2)^(1/n_prompts)],
       3.7/n_prompts at 95 %, where no error was seen.
-    - Some seed saw no error: the upper end is at least that bound, so that a first error never narrows the interval.
+    - Some seed saw no error: the upper end is at least that bound for such a seed, so that a first error never narrows
+      the interval.
 
     What no interval can exclude is a rare kind of seed that was not drawn.
 
@@ -103,7 +104,7 @@ def error_interval(n_errors: ArrayLike, n_prompts: ArrayLike, level: float = 0.9
         return Interval(float(rates[0]), *_clopper_pearson(errors[fewest], int(prompts[fewest]), level), len(rates))
     mean, low, high, n = mean_interval(rates, level)
     if (errors == 0).any():
-        high = max(high, _clopper_pearson(0, int(prompts.min()), level)[1])
+        high = max(high, _clopper_pearson(0, int(prompts[errors == 0].min()), level)[1])
     return Interval(mean, max(low, 0.0), min(high, 1.0), n)
 
 
