@@ -1,0 +1,121 @@
+"""Testing out of domain: on new patterns that mix the trained ones, several draws of them a seed.
+
+A draw of out-of-domain patterns is a *frame*. Frames are made from (seed, frame) alone, so they are paired across S1,
+norms and models; the unit of replication stays the seed, whose frames are pooled.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from icl_lib.rng import generator
+from icl_lib.softmax.evaluate import evaluate_params, select
+from icl_lib.softmax.patterns import Patterns, build_patterns, orthonormal, out_of_domain, stack_patterns
+from icl_lib.softmax.prompts import PromptConfig
+from icl_lib.softmax.tasks import Tasks, all_tasks
+from icl_lib.validate import require_choice, require_integer
+
+FRAMES = 1_000  # at most so many frames a seed, so that no two seeds share one
+SPANS = ("inside", "outside")
+
+
+def _member(patterns: Patterns, i: int) -> Patterns:
+    return patterns._replace(basis=patterns.basis[i])
+
+
+def outside_span(patterns: Patterns, n_odi: int, seed: int) -> Float[Tensor, "I d_x"]:
+    """n_odi irrelevant patterns as long as the trained ones, orthogonal to all of these: outside span(mu) and span(nu).
+
+    Raises:
+        ConfigError: if d_x - M1 - M2 dimensions do not hold n_odi of them.
+    """
+    trained = torch.cat([patterns.relevant, patterns.irrelevant])
+    free = patterns.d_x - len(trained)
+    require_integer("n_odi", n_odi, 1, free, f"between 1 and the number of free dimensions d_x - M1 - M2 = {free}")
+    complement = torch.linalg.qr(trained.double().T, mode="complete").Q.T[len(trained) :].float()  # (free, d_x)
+    return (
+        patterns.irrelevant.norm(dim=1).mean() * orthonormal(n_odi, free, generator(seed, "ood outside")) @ complement
+    )
+
+
+def frames(
+    patterns: Patterns,
+    seeds: Sequence[int],
+    s1: float,
+    n_frames: int,
+    n_odr: int = 3,
+    n_odi: int = 24,
+    norm: str = "kept",
+    span: str = "inside",
+) -> Patterns:
+    """Out-of-domain patterns for every member and frame, (E * n_frames, ...), the frames of a member together.
+
+    Args:
+        s1, norm: coefficient sum and construction of mu', see ``patterns.ood_mixing``.
+        span: nu' "inside" span(nu), as the theorem has it, or "outside" the span of all trained patterns.
+    """
+    require_integer("n_frames", n_frames, 1, FRAMES)
+    require_choice("span", span, SPANS)
+    made = []
+    for i, seed in enumerate(seeds):
+        trained = _member(patterns, i)
+        for frame in range(n_frames):
+            of_frame = FRAMES * seed + frame
+            new = out_of_domain(trained, n_odr, n_odi if span == "inside" else 1, s1, of_frame, norm)
+            if span == "outside":
+                new = build_patterns(new.relevant, outside_span(trained, n_odi, of_frame), trained.label)
+            made.append(new)
+    return stack_patterns(made)
+
+
+class OutOfDomain(NamedTuple):
+    """Members times frames, ready to be evaluated (``evaluate_params``, ``evaluate_pruned``) and pooled."""
+
+    params: Any
+    patterns: Patterns
+    streams: list[int]  # numbers of the random streams, one per member and frame
+    tasks: list[Tasks]
+    seeds: list[int]  # the seed that each entry belongs to
+
+
+def out_of_domain_test(ensemble: Any, s1: float, n_frames: int = 8, **frame: Any) -> OutOfDomain:
+    """Every member with ``n_frames`` draws of out-of-domain patterns, on all of their tasks.
+
+    Args:
+        ensemble: has ``params``, ``patterns`` and ``seeds``.
+        s1: coefficient sum.
+        frame: further arguments of ``frames``.
+    """
+    seeds = list(ensemble.seeds)
+    new = frames(ensemble.patterns, seeds, s1, n_frames, **frame)
+    of_row = [i for i in range(len(seeds)) for _ in range(n_frames)]
+    streams = [FRAMES * seed + f for seed in seeds for f in range(n_frames)]
+    tasks = [all_tasks(new.n_relevant)] * len(of_row)
+    return OutOfDomain(select(ensemble.params, of_row), new, streams, tasks, [seeds[i] for i in of_row])
+
+
+def evaluate_ood(
+    ensemble: Any, prompts: PromptConfig, s1: float, n_frames: int = 8, n_prompts: int = 4_000, **options: Any
+) -> pd.DataFrame:
+    """``evaluate_params`` out of domain: one row per seed, its frames pooled; ``n_prompts`` is per frame.
+
+    ``options`` named norm, span, n_odr or n_odi go to ``frames``, all others to ``evaluate_params``.
+    """
+    frame = {name: options.pop(name) for name in ("norm", "span", "n_odr", "n_odi") if name in options}
+    test = out_of_domain_test(ensemble, s1, n_frames, **frame)
+    rules = [prompts] * len(test.seeds)
+    table = evaluate_params(test.params, test.patterns, test.streams, test.tasks, rules, n_prompts, **options)
+    return pool_frames(table.assign(seed=test.seeds))
+
+
+def pool_frames(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """One row per seed (and columns ``by``) from one row per frame: counts added, the other measures averaged."""
+    groups = table.groupby([*by, "seed"], sort=False)
+    summed = groups[["n_prompts", "n_errors", "n_lossy"]].sum()
+    means = groups[["hinge", *({"attention"} & set(table))]].mean()
+    pooled = summed.join(means).join(groups["largest_output"].max()).reset_index()
+    return pooled.assign(error=pooled["n_errors"] / pooled["n_prompts"])

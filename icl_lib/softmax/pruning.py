@@ -1,0 +1,110 @@
+"""Pruning neurons, the rows of W_O: which go first, and what is left (Li et al. 2024, theorem on magnitude pruning).
+
+A criterion is a function of (weights, seeds) that gives every neuron a score, (E, m); the lowest scores are pruned
+first. Another criterion is one more function.
+"""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from icl_lib.rng import generator
+from icl_lib.softmax.evaluate import BLOCK
+from icl_lib.softmax.model import Params, forward
+from icl_lib.softmax.patterns import Patterns
+from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
+from icl_lib.softmax.tasks import Tasks
+from icl_lib.validate import require, require_integer, require_number
+
+Scores = Float[Tensor, "E m"]
+
+
+def magnitude(params: Params, seeds: Sequence[int]) -> Scores:
+    """Short rows of W_O first: the criterion of the theorem."""
+    return params.w_o.norm(dim=-1)
+
+
+def largest(params: Params, seeds: Sequence[int]) -> Scores:
+    """Long rows of W_O first."""
+    return -params.w_o.norm(dim=-1)
+
+
+def random(params: Params, seeds: Sequence[int]) -> Scores:
+    """In an order that the seed alone decides."""
+    return torch.stack([torch.rand(params.a.shape[1], generator=generator(s, "prune")) for s in seeds])
+
+
+def positive(params: Params, seeds: Sequence[int]) -> Scores:
+    """Neurons with a > 0 first, in random order: pruning that is unbalanced between the two signs of a."""
+    return random(params, seeds) - (params.a > 0).float()
+
+
+CRITERIA: dict[str, Callable[[Params, Sequence[int]], Scores]] = {
+    "magnitude": magnitude,
+    "random": random,
+    "largest first": largest,
+    "a > 0 first": positive,
+}
+
+
+def keep(scores: Scores, rates: Sequence[float], among: Bool[Tensor, "E m"] | None = None) -> Bool[Tensor, "E R m"]:
+    """Which neurons are left at each pruning rate.
+
+    Args:
+        scores: the lowest go first.
+        rates: fractions pruned, in [0, 1]; the number pruned is rounded to the nearest integer.
+        among: neurons that may be pruned (all by default); rates are fractions of their number.
+    """
+    for rate in rates:
+        require_number("rates", rate, 0, 1)
+    among = torch.ones_like(scores, dtype=torch.bool) if among is None else among
+    order = torch.where(among, scores, torch.inf).argsort(dim=1, stable=True).argsort(dim=1)  # 0 is pruned first
+    n_pruned = (torch.tensor(list(rates)) * among.sum(1, keepdim=True)).round()  # (E, R)
+    return order[:, None] >= n_pruned[..., None]
+
+
+def prune(params: Params, kept: Bool[Tensor, "E m"]) -> Params:
+    """The weights with the rows of W_O that are not kept set to 0; a neuron without input is silent."""
+    return params._replace(w_o=params.w_o * kept[..., None])
+
+
+@torch.no_grad()
+def evaluate_pruned(
+    params: Params,
+    patterns: Patterns,
+    seeds: Sequence[int],
+    tasks: Sequence[Tasks],
+    prompts: PromptConfig,
+    kept: Bool[Tensor, "E R m"],
+    n_prompts: int = 10_000,
+) -> pd.DataFrame:
+    """Errors of every member under every mask, all on the same prompts of the held-out stream "eval".
+
+    One forward pass serves all masks: pruning a row of W_O takes its neuron out of the sum a^T ReLU(...), no more.
+
+    Returns:
+        One row per member and mask: member, mask, seed, n_prompts, n_errors (F = 0 counts half), n_lossy,
+        largest_output, error, hinge.
+    """
+    require_integer("n_prompts", n_prompts, 1)
+    require(kept.shape[::2] == params.a.shape, "kept", tuple(kept.shape), "a mask for every member and neuron")
+    table, n_blocks = task_table(tasks), -(-n_prompts // BLOCK)
+    weights = (params.a[:, None] * kept).mT  # (E, m, R)
+    sums, top = torch.zeros(3, *kept.shape[:2], dtype=torch.float64), torch.zeros(kept.shape[:2])
+    for step in range(n_blocks):
+        drawn = sample_prompts([prompts] * len(seeds), table, seeds, patterns.counts, BLOCK, "eval", step)
+        act = forward(params, patterns, drawn)
+        margin = drawn.target[..., None] * (act.hidden @ weights)  # (E, B, R)
+        loss, wrong = (1 - margin).relu(), 1 - (margin > 0).double() - 0.5 * (margin == 0)
+        top = torch.maximum(top, margin.abs().amax(1))
+        for i, measured in enumerate((wrong, loss > 0, loss)):
+            sums[i] += measured.sum(1, dtype=torch.float64)
+    seen = n_blocks * BLOCK
+    rows = [(i, j, seed) for i, seed in enumerate(seeds) for j in range(kept.shape[1])]
+    n_errors, n_lossy, total_hinge = sums.flatten(1).numpy()
+    counts = {"n_prompts": seen, "n_errors": n_errors, "n_lossy": n_lossy, "largest_output": top.flatten().numpy()}
+    found = pd.DataFrame(rows, columns=["member", "mask", "seed"]).assign(**counts)
+    return found.assign(error=n_errors / seen, hinge=total_hinge / seen)
