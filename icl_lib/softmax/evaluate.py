@@ -45,10 +45,10 @@ def evaluate_params(
 
     Returns:
         One row per member: member, seed, n_prompts, n_errors (F = 0 counts half), n_lossy (prompts
-        with a positive hinge loss), largest_output (max |F|), error, hinge, attention.
+        with a positive hinge loss), largest_output (max |F|), error, hinge, attention, margin (mean of z F).
     """
     require(n_prompts >= 1, "n_prompts", n_prompts, "at least 1")
-    sums, largest = torch.zeros(len(seeds), 4, dtype=torch.float64), torch.zeros(len(seeds))
+    sums, largest = torch.zeros(len(seeds), 5, dtype=torch.float64), torch.zeros(len(seeds))
     seen, active, step = torch.zeros(len(seeds), 1, dtype=torch.int64), list(range(len(seeds))), 0
     while active:  # members that have made enough errors drop out
         table = task_table([tasks[i] for i in active])
@@ -58,16 +58,16 @@ def evaluate_params(
         act = forward(select(params, active), frame, drawn)
         mass, loss = (act.attention * drawn.same_pattern()).sum(-1), hinge(act, drawn)
         largest[active] = torch.maximum(largest[active], act.output.abs().amax(1))
-        measured = (wrong(act, drawn), loss > 0, loss, mass)
+        measured = (wrong(act, drawn), loss > 0, loss, mass, drawn.target * act.output)
         sums[active] += torch.stack([m.sum(1, dtype=torch.float64) for m in measured], dim=1)
         seen[active] += BLOCK
         step += 1
         short = (seen[:, 0] < max_prompts) & (sums[:, 0] < min_errors) | (seen[:, 0] < n_prompts)
         active = short.nonzero()[:, 0].tolist()
     counts = dict(zip(("n_errors", "n_lossy"), sums[:, :2].T.tolist(), strict=True))
-    error, _, mean_loss, attention = (sums / seen).T.tolist()
+    error, _, mean_loss, attention, margin = (sums / seen).T.tolist()
     rows = {"member": range(len(seeds)), "seed": list(seeds), "n_prompts": seen[:, 0].tolist(), **counts}
-    means = {"error": error, "hinge": mean_loss, "attention": attention}
+    means = {"error": error, "hinge": mean_loss, "attention": attention, "margin": margin}
     return pd.DataFrame({**rows, "largest_output": largest.tolist(), **means})
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from icl_lib.softmax.evaluate import BLOCK
@@ -51,8 +51,7 @@ def growth(params: Params, patterns: Patterns, kappa_max: float) -> pd.DataFrame
 
     Returns:
         One row per member and matrix: member, matrix, norm (of W p), own (its component along mu_j), other (root mean
-        square over the other relevant patterns of the component along them), off (what is neither along a relevant
-        pattern nor else accounted for: the rest of the norm).
+        square, per other relevant pattern, of the component along it), off (the component along no relevant pattern).
     """
     basis, n_idr = patterns.basis[:, :-1], patterns.n_relevant
     unit = basis / basis.norm(dim=-1, keepdim=True)
@@ -70,6 +69,19 @@ def growth(params: Params, patterns: Patterns, kappa_max: float) -> pd.DataFrame
         columns = torch.stack([total, own.mean(1), other, total - every], dim=1).clamp(min=0).sqrt()
         rows += [(i, name, *values) for i, values in enumerate(columns.tolist())]
     return pd.DataFrame(rows, columns=["member", "matrix", "norm", "own", "other", "off"])
+
+
+def score_gap(params: Params, patterns: Patterns) -> Float[Tensor, " E"]:
+    """How much higher a context with the query's pattern scores than another one, on average over pairs of patterns.
+
+    The mean over j and k != j of (W_K mu_j - W_K mu_k)^T W_Q mu_j. If all gaps were equal and kappa = 0, the softmax
+    would put n e^gap / (n e^gap + l - n) of its mass on n of l contexts.
+    """
+    basis = patterns.basis[:, : patterns.n_relevant]
+    scores = (basis @ params.w_q.mT) @ (basis @ params.w_k.mT).mT  # (E, query, context)
+    own = scores.diagonal(dim1=1, dim2=2).mean(1)
+    other = (scores.sum((1, 2)) / patterns.n_relevant - own) / (patterns.n_relevant - 1)
+    return own - other
 
 
 def _angle(vectors: Float[Tensor, "E m d"], direction: Float[Tensor, "E d"]) -> Float[Tensor, "E m"]:
@@ -104,6 +116,18 @@ def neurons(params: Params, patterns: Patterns, start: Params | None = None) -> 
     table.insert(0, "member", [i for i in range(n_members) for _ in range(m)])
     table.insert(1, "neuron", [*range(m)] * n_members)
     return table
+
+
+def label_to_feature(params: Params, patterns: Patterns, among: Bool[Tensor, "E m"]) -> Float[Tensor, " E"]:
+    """rho: how strongly the neurons ``among`` read the label against how strongly they read a relevant pattern.
+
+    Neuron i with row (u; v) of W_O W_V answers the pooled token (mu_j; y q) with u^T mu_j + y v^T q before the ReLU;
+    rho is the mean of sign(a_i) v^T q over the mean of u^T mu_j, over neurons and patterns.
+    """
+    reads = params.w_o @ params.w_v @ patterns.basis.mT  # (E, m, P + 1)
+    label = (reads[..., -1] * params.a.sign() * among).sum(1)
+    feature = (reads[..., : patterns.n_relevant].mean(-1) * among).sum(1)
+    return label / feature
 
 
 def is_small(table: pd.DataFrame, factor: float = 2.0) -> pd.Series:

@@ -116,6 +116,6 @@ def pool_frames(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """One row per seed (and columns ``by``) from one row per frame: counts added, the other measures averaged."""
     groups = table.groupby([*by, "seed"], sort=False)
     summed = groups[["n_prompts", "n_errors", "n_lossy"]].sum()
-    means = groups[["hinge", *({"attention"} & set(table))]].mean()
+    means = groups[[name for name in ("hinge", "margin", "attention") if name in table]].mean()
     pooled = summed.join(means).join(groups["largest_output"].max()).reset_index()
     return pooled.assign(error=pooled["n_errors"] / pooled["n_prompts"])

@@ -87,24 +87,24 @@ def evaluate_pruned(
 
     Returns:
         One row per member and mask: member, mask, seed, n_prompts, n_errors (F = 0 counts half), n_lossy,
-        largest_output, error, hinge.
+        largest_output, error, hinge, margin (mean of z F).
     """
     require_integer("n_prompts", n_prompts, 1)
     require(kept.shape[::2] == params.a.shape, "kept", tuple(kept.shape), "a mask for every member and neuron")
     table, n_blocks = task_table(tasks), -(-n_prompts // BLOCK)
     weights = (params.a[:, None] * kept).mT  # (E, m, R)
-    sums, top = torch.zeros(3, *kept.shape[:2], dtype=torch.float64), torch.zeros(kept.shape[:2])
+    sums, top = torch.zeros(4, *kept.shape[:2], dtype=torch.float64), torch.zeros(kept.shape[:2])
     for step in range(n_blocks):
         drawn = sample_prompts([prompts] * len(seeds), table, seeds, patterns.counts, BLOCK, "eval", step)
         act = forward(params, patterns, drawn)
         margin = drawn.target[..., None] * (act.hidden @ weights)  # (E, B, R)
         loss, wrong = (1 - margin).relu(), 1 - (margin > 0).double() - 0.5 * (margin == 0)
         top = torch.maximum(top, margin.abs().amax(1))
-        for i, measured in enumerate((wrong, loss > 0, loss)):
+        for i, measured in enumerate((wrong, loss > 0, loss, margin)):
             sums[i] += measured.sum(1, dtype=torch.float64)
     seen = n_blocks * BLOCK
     rows = [(i, j, seed) for i, seed in enumerate(seeds) for j in range(kept.shape[1])]
-    n_errors, n_lossy, total_hinge = sums.flatten(1).numpy()
+    n_errors, n_lossy, total_hinge, total_margin = sums.flatten(1).numpy()
     counts = {"n_prompts": seen, "n_errors": n_errors, "n_lossy": n_lossy, "largest_output": top.flatten().numpy()}
     found = pd.DataFrame(rows, columns=["member", "mask", "seed"]).assign(**counts)
-    return found.assign(error=n_errors / seen, hinge=total_hinge / seen)
+    return found.assign(error=n_errors / seen, hinge=total_hinge / seen, margin=total_margin / seen)

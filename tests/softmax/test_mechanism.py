@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from icl_lib.softmax.mechanism import activity, growth, is_small, neurons, snapshots
+from icl_lib.softmax.mechanism import activity, growth, is_small, label_to_feature, neurons, score_gap, snapshots
 from icl_lib.softmax.model import ModelConfig, Params
 from icl_lib.softmax.patterns import PatternConfig, draw_patterns, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig
@@ -88,3 +88,18 @@ def test_activity_of_neurons_that_read_the_label() -> None:
     rule = PromptConfig(alpha=1.0, n_context=6, kappa_max=0.0, reading="exact")
     found = activity(params, patterns, [2], [all_tasks(4)], rule)
     assert found[0].tolist() == [1, 0, 0, 1]
+
+
+def test_score_gap_and_label_to_feature_of_known_weights() -> None:
+    """W_Q = W_K = c on the inputs scores c^2 beta^2 on equal patterns and 0 on others; rho by hand."""
+    patterns = stack_patterns([draw_patterns(PATTERNS, seed) for seed in (1, 2)])
+    mu_bar, q = patterns.relevant.mean(1), patterns.label
+    rows = torch.stack([torch.cat([mu_bar, 3 * q], 1), torch.cat([2 * mu_bar, -q], 1)], dim=1)  # (E, 2, d)
+    start = initial_state([dataclasses.replace(CONFIG, seed=s) for s in (1, 2)]).params
+    params = start._replace(w_o=rows, a=torch.tensor([[0.1, -0.1]] * 2))
+    torch.testing.assert_close(score_gap(params, patterns), torch.full((2,), 0.04 * 4), rtol=1e-4, atol=1e-5)
+    both = torch.ones(2, 2, dtype=torch.bool)
+    # mu_bar^T mu_j = beta^2 / M1 = 1: features 1 and 2, labels 3 and 1 on their own side
+    torch.testing.assert_close(label_to_feature(params, patterns, both), torch.full((2,), 4 / 3), rtol=1e-4, atol=1e-5)
+    one = torch.tensor([[True, False]] * 2)
+    torch.testing.assert_close(label_to_feature(params, patterns, one), torch.full((2,), 3.0), rtol=1e-4, atol=1e-5)
