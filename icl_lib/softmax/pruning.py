@@ -14,6 +14,7 @@ from torch import Tensor
 from icl_lib.rng import generator
 from icl_lib.softmax.evaluate import BLOCK
 from icl_lib.softmax.model import Params, forward
+from icl_lib.softmax.noise import Noise, disturb, forward_dense
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
@@ -80,10 +81,16 @@ def evaluate_pruned(
     prompts: PromptConfig,
     kept: Bool[Tensor, "E R m"],
     n_prompts: int = 10_000,
+    noise: Noise | None = None,
 ) -> pd.DataFrame:
     """Errors of every member under every mask, all on the same prompts of the held-out stream "eval".
 
     One forward pass serves all masks: pruning a row of W_O takes its neuron out of the sum a^T ReLU(...), no more.
+
+    Args:
+        kept: R masks for every member.
+        n_prompts: per member, rounded up to whole blocks.
+        noise: disturb the prompts (slower: they are written out as dense tokens).
 
     Returns:
         One row per member and mask: member, mask, seed, n_prompts, n_errors (F = 0 counts half), n_lossy,
@@ -96,8 +103,11 @@ def evaluate_pruned(
     sums, top = torch.zeros(4, *kept.shape[:2], dtype=torch.float64), torch.zeros(kept.shape[:2])
     for step in range(n_blocks):
         drawn = sample_prompts([prompts] * len(seeds), table, seeds, patterns.counts, BLOCK, "eval", step)
-        act = forward(params, patterns, drawn)
-        margin = drawn.target[..., None] * (act.hidden @ weights)  # (E, B, R)
+        if noise is None:
+            hidden = forward(params, patterns, drawn).hidden
+        else:
+            hidden = forward_dense(params, disturb(drawn, patterns, noise, seeds, step)).hidden
+        margin = drawn.target[..., None] * (hidden @ weights)  # (E, B, R)
         loss, wrong = (1 - margin).relu(), 1 - (margin > 0).double() - 0.5 * (margin == 0)
         top = torch.maximum(top, margin.abs().amax(1))
         for i, measured in enumerate((wrong, loss > 0, loss, margin)):
