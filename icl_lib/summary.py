@@ -48,3 +48,17 @@ def worst(summary: pd.DataFrame) -> Interval:
     """The largest of several means, from their simultaneous intervals: largest estimate, low and high end."""
     top = summary[["estimate", "low", "high"]].max()
     return Interval(float(top["estimate"]), float(top["low"]), float(top["high"]), int(np.min(summary["n"])))
+
+
+def share_interval(shares: Sequence[float], level: float = 0.95) -> Interval:
+    """Mean over seeds of shares in [0, 1]; never a bare 1.
+
+    When the share is 1 for all n seeds, the low end is the exact (Clopper-Pearson) bound on how many seeds it holds
+    for, (level tail)^(1/n): the mean share is at least the fraction of seeds whose share is 1.
+    """
+    values = np.asarray(shares, float)
+    require(bool(((values >= 0) & (values <= 1)).all()), "shares", values.tolist(), "between 0 and 1")
+    if (values == 1).all():
+        return Interval(1.0, float(((1 - level) / 2) ** (1 / len(values))), 1.0, len(values))
+    mean, low, high, n = mean_interval(values, level)
+    return Interval(mean, max(low, 0.0), min(high, 1.0), n)

@@ -4,6 +4,7 @@ Source: Li et al. 2024, propositions on attention and on the MLP. The paper stat
 long training; these are exact measurements of one finite model.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from icl_lib.softmax.model import Params, forward
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.train import State, TrainConfig, initial_state, stacked_patterns, train
+from icl_lib.softmax.train import Ensemble, State, TrainConfig, initial_state, stacked_patterns, train
 
 
 class Snapshots(NamedTuple):
@@ -30,6 +31,10 @@ class Snapshots(NamedTuple):
     @property
     def seeds(self) -> list[int]:
         return [c.seed for c in self.configs]
+
+    def ensemble(self, step: int) -> Ensemble:
+        """The ensemble as it was at one of the steps, to be evaluated (without losses)."""
+        return Ensemble(self.configs, self.patterns, self.params[step], torch.empty(len(self.configs), 0))
 
 
 def snapshots(configs: Sequence[TrainConfig], every: int) -> Snapshots:
@@ -74,14 +79,18 @@ def growth(params: Params, patterns: Patterns, kappa_max: float) -> pd.DataFrame
 def score_gap(params: Params, patterns: Patterns) -> Float[Tensor, " E"]:
     """How much higher a context with the query's pattern scores than another one, on average over pairs of patterns.
 
-    The mean over j and k != j of (W_K mu_j - W_K mu_k)^T W_Q mu_j. If all gaps were equal and kappa = 0, the softmax
-    would put n e^gap / (n e^gap + l - n) of its mass on n of l contexts.
+    The mean over j and k != j of (W_K mu_j - W_K mu_k)^T W_Q mu_j.
     """
     basis = patterns.basis[:, : patterns.n_relevant]
     scores = (basis @ params.w_q.mT) @ (basis @ params.w_k.mT).mT  # (E, query, context)
     own = scores.diagonal(dim1=1, dim2=2).mean(1)
     other = (scores.sum((1, 2)) / patterns.n_relevant - own) / (patterns.n_relevant - 1)
     return own - other
+
+
+def mass_of_gap(gap: Float[Tensor, " E"], n_same: int, n_context: int) -> Float[Tensor, " E"]:
+    """Attention mass on n_same of n_context contexts, n e^gap / (n e^gap + l - n), if all gaps are equal and kappa = 0."""
+    return (gap + math.log(n_same / (n_context - n_same))).sigmoid()
 
 
 def _angle(vectors: Float[Tensor, "E m d"], direction: Float[Tensor, "E d"]) -> Float[Tensor, "E m"]:

@@ -1,11 +1,14 @@
 """Mechanism measures against sampling, constructed weights and the training that they look at."""
 
 import dataclasses
+import math
 
 import numpy as np
+import pytest
 import torch
 
-from icl_lib.softmax.mechanism import activity, growth, is_small, label_to_feature, neurons, score_gap, snapshots
+from icl_lib.softmax.evaluate import evaluate_params
+from icl_lib.softmax.mechanism import activity, growth, is_small, label_to_feature, mass_of_gap, neurons, score_gap, snapshots
 from icl_lib.softmax.model import ModelConfig, Params
 from icl_lib.softmax.patterns import PatternConfig, draw_patterns, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig
@@ -103,3 +106,14 @@ def test_score_gap_and_label_to_feature_of_known_weights() -> None:
     torch.testing.assert_close(label_to_feature(params, patterns, both), torch.full((2,), 4 / 3), rtol=1e-4, atol=1e-5)
     one = torch.tensor([[True, False]] * 2)
     torch.testing.assert_close(label_to_feature(params, patterns, one), torch.full((2,), 3.0), rtol=1e-4, atol=1e-5)
+
+
+def test_mass_of_a_gap_is_the_models_attention_at_the_start() -> None:
+    """W_Q = W_K = delta gives equal gaps, so without irrelevant parts the formula is exact."""
+    patterns = stack_patterns([draw_patterns(PATTERNS, seed) for seed in (0, 3)])
+    start = initial_state(CONFIGS).params
+    rule = PromptConfig(alpha=0.8, n_context=10, kappa_max=0.0, reading="exact")
+    found = evaluate_params(start, patterns, [0, 3], [all_tasks(4)] * 2, [rule] * 2, 2_000)["attention"]
+    expected = mass_of_gap(score_gap(start, patterns), 4, 10)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
+    assert expected[0].item() == pytest.approx(4 * math.exp(0.16) / (4 * math.exp(0.16) + 6), rel=1e-4)
