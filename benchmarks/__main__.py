@@ -8,6 +8,8 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,19 +17,22 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from benchmarks import bound, module
-from benchmarks.results import COLUMNS, FILE, bounds, load, ratio, values
+from benchmarks import bound, gpt2, module
+from benchmarks.results import COLUMNS, FILE, bounds, evaluation_rate, load, ratio, values
 from icl_lib.paths import write_atomic, write_json
 from icl_lib.provenance import versions
-from icl_lib.softmax.evaluate import BLOCK, evaluate_params
+from icl_lib.softmax.deep import DeepConfig, initial_params, train_deep
+from icl_lib.softmax.evaluate import BLOCK, evaluate, evaluate_params, select
 from icl_lib.softmax.model import Params, backward
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import CHUNK, TrainConfig, initial_state, stacked_patterns, train_steps
+from icl_lib.softmax.train import CHUNK, TrainConfig, initial_state, stacked_patterns, train, train_steps
 
 REPETITIONS = int(os.environ.get("BENCH_REPETITIONS", "21"))
 STEPS = 2 * CHUNK
+DEEP_STEPS = 2
+SETTLED = 200  # steps after which most prompts of the GPT lie beyond the margin
 STEP = "µs per model and step"
 PROMPT = "µs per prompt"
 
@@ -152,12 +157,47 @@ def evaluation() -> list[Case]:
     return cases
 
 
+def trained_evaluation() -> Case:
+    """The same of a trained ensemble: ten blocks of prompts each, on the tasks that it was trained on."""
+    trained, n = train(configs_of(10)), 10 * BLOCK
+    tasks, rule = [c.tasks for c in trained.configs], trained.configs[0].prompts
+    return Case("evaluation", "trained", setting(10), PROMPT, 10 * n, lambda: evaluate(trained, tasks, rule, n))
+
+
+def gpt_training() -> list[Case]:
+    """Training of a GPT with 20 contexts: ensembles, and one seed at a time with transformers' GPT2Model.
+
+    At first every prompt has a gradient; after ``SETTLED`` steps few have, and ours leaves out the others.
+    """
+    configs = [
+        DeepConfig(tasks=uniform_cover(6, 3, seed), seed=seed, min_context=20, n_steps=DEEP_STEPS) for seed in range(10)
+    ]
+
+    def theirs(learner: gpt2.GPT2Learner, config: DeepConfig) -> object:
+        return gpt2.train_gpt2(learner, gpt2.batches(config), config.step_size, DEEP_STEPS)
+
+    start = initial_params(configs)
+    settled = train_deep([replace(c, n_steps=SETTLED) for c in configs]).params
+    cases = []
+    for benchmark, params in (("GPT training, first steps", start), ("GPT training, settled", settled)):
+        alone = select(params, [0])
+        learner = gpt2.GPT2Learner(alone)
+        calls: dict[tuple[str, int], Callable[[], object]] = {
+            ("ensemble", 10): partial(train_deep, configs, start=params),
+            ("ensemble", 1): partial(train_deep, configs[:1], start=alone),
+            ("transformers", 1): partial(theirs, learner, configs[0]),
+        }
+        for (variant, members), call in calls.items():
+            cases.append(Case(benchmark, variant, setting(members), STEP, members * DEEP_STEPS, call))
+    return cases
+
+
 def all_cases() -> list[Case]:
     sizes = [ensemble("ensemble size", members) for members in (1, 2, 5, 10, 20, 40)]
     sizes += [ensemble("batch size", members, batch) for members in (1, 10) for batch in (32, 64, 128, 256, 512)]
     rates = bound.machine(configs_of(1)[0]).items()
     machine = [Case("machine", variant, "", unit, work, call) for (variant, unit), (call, work) in rates]
-    return [*training(), *sampling(), *evaluation(), *sizes, *machine]
+    return [*training(), *sampling(), *evaluation(), trained_evaluation(), *gpt_training(), *sizes, *machine]
 
 
 def counts() -> list[tuple]:
@@ -166,6 +206,7 @@ def counts() -> list[tuple]:
     rows: list[tuple[str, float, str]] = [("flop", bound.flops(config), "flop per model and step")]
     rows += [(f"bytes, {name}", n, "byte per model and step") for name, n in bound.traffic(config).items()]
     rows.append(("random numbers", bound.draws(config), "per model and step"))
+    rows.append(("flop, evaluation", bound.evaluation_flops(config), "flop per prompt"))
     return [("count", variant, at, value, unit, 0) for variant, value, unit in rows]
 
 
@@ -203,6 +244,17 @@ def report(table: pd.DataFrame) -> str:
                     variant, **r
                 )
             )
+    for benchmark in ("GPT training, first steps", "GPT training, settled"):
+        theirs = values(table, benchmark, "transformers", members=1)
+        for members in (1, 10):
+            r = ratio(theirs, values(table, benchmark, "ensemble", members))
+            words = "{0}, transformers: {of_minima:.2f} x as long (median {median:.2f}) as ours in an ensemble of {1}"
+            lines.append(words.format(benchmark, members, **r))
+    rate = evaluation_rate(table)
+    words = (
+        "evaluation of a trained ensemble: {prompts:.0f} prompts a second, {share:.1%} of the rate of large products"
+    )
+    lines.append(words.format(**rate))
     lines.append(bounds(table).round(3).to_string())
     fastest = table[table["repetition"] >= 0].groupby(["benchmark", "variant", "setting", "unit"], sort=False)["value"]
     return "\n".join([*lines, fastest.agg(["min", "median"]).round(3).to_string()])

@@ -22,6 +22,12 @@ def flops(config: TrainConfig) -> int:
     return sum(2 * i * j * k for i, j, k in products(config))
 
 
+def evaluation_flops(config: TrainConfig) -> int:
+    """Arithmetic of the matrix products of ``model.forward`` that grow with the number of prompts, per prompt."""
+    m, r = config.model.m, config.patterns.n_idr + config.patterns.n_idi + 1
+    return 2 * (r * r + r * m + m)
+
+
 def traffic(config: TrainConfig) -> dict[str, int]:
     """Bytes that the operations of one model and step read and write, each operand counted once per operation.
 

@@ -61,3 +61,11 @@ def bounds(table: pd.DataFrame) -> pd.DataFrame:
     }
     out = pd.DataFrame({"least_time": least}) / 1e3  # a count over 10^9/s is in ns
     return out.assign(share=out["least_time"] / values(table, "training", "ensemble").min())
+
+
+def evaluation_rate(table: pd.DataFrame) -> dict[str, float]:
+    """Prompts a second that a trained ensemble of 10 is evaluated on, and its products' share of the processor's rate."""
+    prompts = 1e6 / values(table, "evaluation", "trained").min()
+    flop = float(table.loc[table["variant"] == "flop, evaluation", "value"].iloc[0])
+    peak = float(values(table, "machine", "matrix product, 1024").max())
+    return {"prompts": prompts, "share": prompts * flop / (1e9 * peak)}

@@ -50,6 +50,12 @@ def worst(summary: pd.DataFrame) -> Interval:
     return Interval(float(top["estimate"]), float(top["low"]), float(top["high"]), int(np.min(summary["n"])))
 
 
+def least(summary: pd.DataFrame) -> Interval:
+    """The smallest of several means, from their simultaneous intervals: smallest estimate, low and high end."""
+    end = summary[["estimate", "low", "high"]].min()
+    return Interval(float(end["estimate"]), float(end["low"]), float(end["high"]), int(np.min(summary["n"])))
+
+
 def share_interval(shares: Sequence[float], level: float = 0.95) -> Interval:
     """Mean over seeds of shares in [0, 1]; never a bare 1.
 

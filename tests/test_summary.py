@@ -1,10 +1,11 @@
-"""Shares of seeds: the t interval in general, an exact bound when all seeds agree."""
+"""Extremes over settings; shares of seeds: the t interval in general, an exact bound when all seeds agree."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from icl_lib.stats import mean_interval
-from icl_lib.summary import share_interval
+from icl_lib.summary import least, share_interval, worst
 from icl_lib.validate import ConfigError
 
 
@@ -26,3 +27,9 @@ def test_otherwise_the_t_interval_within_zero_and_one() -> None:
 def test_shares_outside_the_unit_interval_are_refused(bad: list[float]) -> None:
     with pytest.raises(ConfigError, match="shares="):
         share_interval(bad)
+
+
+def test_smallest_and_largest_of_several_means() -> None:
+    table = pd.DataFrame({"estimate": [0.2, 0.5], "low": [0.1, 0.05], "high": [0.9, 0.6], "n": [10, 12]})
+    assert least(table) == (0.2, 0.05, 0.6, 10)
+    assert worst(table) == (0.5, 0.1, 0.9, 10)

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
@@ -18,14 +19,14 @@ from icl_lib.softmax.model import Params
 from icl_lib.softmax.train import Ensemble, State, TrainConfig, config_json, stacked_patterns, train
 
 
-def ensemble_key(configs: Sequence[TrainConfig]) -> str:
-    """Hash of the configs, of the library code that training depends on, and of the versions."""
-    content = json.dumps([[config_json(c) for c in configs], code_hash({"icl_lib.softmax.train"}), versions()])
+def ensemble_key(configs: Sequence[Any], module: str = "icl_lib.softmax.train") -> str:
+    """Hash of the configs, of the library code that training (by ``module``) depends on, and of the versions."""
+    content = json.dumps([[config_json(c) for c in configs], code_hash({module}), versions()])
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
-def save_state(path: Path, state: State, key: str) -> None:
-    """Write a training state as safetensors, atomically."""
+def save_state(path: Path, state: Any, key: str) -> None:
+    """Write a training state (step, params, losses) as safetensors, atomically."""
     tensors = {**state.params._asdict(), "losses": state.losses}
     data = {name: tensor.contiguous() for name, tensor in tensors.items()}
     write_atomic(path, save(data, metadata={"key": key, "step": str(state.step), "digest": _digest(data)}))
@@ -39,8 +40,11 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load_state(path: Path, key: str) -> State | None:
-    """The state that was saved under this key, or None if there is none that can be trusted."""
+def load_state(path: Path, key: str, params: Callable[..., Any] = Params) -> State | None:
+    """The state that was saved under this key, or None if there is none that can be trusted.
+
+    ``params`` is the named tuple that holds the network's weights.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -50,7 +54,7 @@ def load_state(path: Path, key: str) -> State | None:
     if metadata.get("key") != key or metadata.get("digest") != _digest(tensors):
         return None
     losses = tensors.pop("losses")
-    return State(int(metadata["step"]), Params(**tensors), losses)
+    return State(int(metadata["step"]), params(**tensors), losses)
 
 
 def trained(configs: Sequence[TrainConfig], folder: Path | None = None, save_every: int = 500) -> Ensemble:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import icl_lib.softmax.deep as deep
+from benchmarks import gpt2
 from icl_lib.softmax.deep import DeepConfig, DeepEnsemble, initial_params, network, train_deep, trained_deep
 from icl_lib.softmax.evaluate import evaluate
 from icl_lib.softmax.gpt import GPTConfig
@@ -16,7 +17,7 @@ from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.stack import StackConfig
-from icl_lib.softmax.tasks import all_tasks, disjoint_pairs, uniform_cover, unseen
+from icl_lib.softmax.tasks import all_tasks, disjoint_pairs, uniform_cover
 from icl_lib.softmax.train import Diverged, stacked_patterns
 from icl_lib.validate import ConfigError
 
@@ -80,6 +81,16 @@ def test_steps_against_the_formula(config: DeepConfig, optimiser: str, batches: 
     assert any((x - y).abs().max() > 1e-3 for x, y in zip(done.params, initial_params([config]), strict=True))
 
 
+def test_trains_as_gpt2_of_transformers_does() -> None:
+    """Same prompts of changing length, same gradients, same Adam: the losses stay together."""
+    config = changed(GPT, model=GPTConfig(2, 2, 16, 6), n_steps=15)
+    learner = gpt2.GPT2Learner(initial_params([config]))
+    losses = gpt2.train_gpt2(learner, gpt2.batches(config), config.step_size, 15)
+    torch.testing.assert_close(losses, train_deep([config]).losses[0], rtol=0, atol=1e-4)
+    other = gpt2.train_gpt2(learner, gpt2.batches(config), 0.0, 15)
+    assert (losses - other).abs().max() > 1e-2  # the steps did matter
+
+
 @BOTH
 def test_batches_are_those_of_the_streams(config: DeepConfig, batches: list[Prompts]) -> None:
     """Fresh prompts of (seed, "train", step), of one length a step that varies over the allowed ones."""
@@ -129,6 +140,8 @@ def test_progress(config: DeepConfig) -> None:
     done = train_deep([config], lambda steps, params: seen.append((steps, params[0].clone())))
     assert [steps for steps, _ in seen] == [1, 2, 3, 4, 5]
     assert torch.equal(seen[-1][1], done.params[0]) and not torch.equal(seen[0][1], seen[1][1])
+    again = train_deep([config], start=done.params)
+    assert again.losses[0, 0] != done.losses[0, 0] and torch.equal(seen[-1][1], done.params[0])
     none = train_deep([changed(config, n_steps=0)])
     assert none.losses.shape == (1, 0) and torch.equal(none.params[0], initial_params([config])[0])
 
@@ -141,17 +154,15 @@ def test_divergence_is_named() -> None:
         train_deep([changed(GPT, seed=3, optimiser="sgd", step_size=1e30)])
 
 
-def test_both_learn_unseen_tasks() -> None:
-    """A small setting; untrained, half of the answers are wrong."""
-    common = {"tasks": uniform_cover(4, 2, 0), "batch_size": 64, "prompts": PromptConfig(n_context=8), "min_context": 8}
-    model = GPTConfig(2, 2, 32, 8)
-    gpt = changed(GPT, **common, model=model, n_steps=150, patterns=PatternConfig(4, 3, 2.0, 8, 3))
-    stack = changed(STACK, **common, n_steps=150, patterns=PatternConfig(4, 3, 2.0, 8, 3))
-    for config in (gpt, stack):
-        rule, net = PromptConfig(0.8, 8), network(config)
-        tasks = [unseen(config.tasks, 4)]
-        before = evaluate(train_deep([changed(config, n_steps=0)]), tasks, rule, 2000, forward=net.forward)  # type: ignore[arg-type]
-        after = evaluate(train_deep([config]), tasks, rule, 2000, forward=net.forward)  # type: ignore[arg-type]
+def test_both_learn() -> None:
+    """A small setting with its own tasks; untrained, half of the answers are wrong."""
+    common = {"tasks": uniform_cover(4, 2, 0), "prompts": PromptConfig(n_context=8), "min_context": 8, "n_steps": 150}
+    common |= {"batch_size": 64, "patterns": PatternConfig(4, 3, 2.0, 8, 3)}
+    for config in (changed(GPT, **common, model=GPTConfig(2, 2, 32, 8)), changed(STACK, **common)):
+        ask: Any = {"tasks": [config.tasks], "prompts": PromptConfig(0.8, 8), "n_prompts": 2000}
+        ask["forward"] = network(config).forward
+        before = evaluate(train_deep([changed(config, n_steps=0)]), **ask)
+        after = evaluate(train_deep([config]), **ask)
         assert before["error"][0] > 0.3 and after["error"][0] < 0.1, config.model
 
 

@@ -1,13 +1,13 @@
 """The GPT against its definition token by token, against the transformers package, and its written-out gradient."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.gpt2 import gpt2_model
 from icl_lib.softmax import gpt
 from icl_lib.softmax.gpt import GPTConfig, GPTParams, backward, forward, init_gpt
 from icl_lib.softmax.model import hinge
@@ -116,42 +116,16 @@ def test_prompts_without_slope_are_left_out() -> None:
     assert act.output.abs().min() > 1 and not any(g.any() for g in none)
 
 
-def gpt2(config: GPTConfig, p: GPTParams) -> Any:
-    """transformers' GPT2Model with the weights of a member."""
-    transformers = pytest.importorskip("transformers")
-    w, n, m = config.width, config.depth, config.max_context + 1
-    model = transformers.GPT2Model(
-        transformers.GPT2Config(
-            n_layer=n, n_head=config.heads, n_embd=w, n_positions=m, vocab_size=1, bos_token_id=0, eos_token_id=0,
-            attn_implementation="eager",
-        )
-    ).eval()  # fmt: skip
-    state = {"wte.weight": torch.zeros(1, w), "wpe.weight": p.position}
-    state |= {"ln_f.weight": p.norm_out[0], "ln_f.bias": p.norm_out[1]}
-    for i in range(n):
-        of_block = {
-            "ln_1.weight": p.norm_1[i, 0], "ln_1.bias": p.norm_1[i, 1],
-            "attn.c_attn.weight": p.qkv[i].reshape(w, -1), "attn.c_attn.bias": p.qkv_bias[i].flatten(),
-            "attn.c_proj.weight": p.out[i].reshape(w, w), "attn.c_proj.bias": p.out_bias[i],
-            "ln_2.weight": p.norm_2[i, 0], "ln_2.bias": p.norm_2[i, 1],
-            "mlp.c_fc.weight": p.up[i], "mlp.c_fc.bias": p.up_bias[i],
-            "mlp.c_proj.weight": p.down[i], "mlp.c_proj.bias": p.down_bias[i],
-        }  # fmt: skip
-        state |= {f"h.{i}.{name}": weight for name, weight in of_block.items()}
-    model.load_state_dict(state)
-    return model
-
-
 @pytest.mark.parametrize("config", [GPTConfig(), GPTConfig(2, 4, 32, 25)], ids=["published", "other"])
 def test_equals_gpt2_of_transformers(config: GPTConfig) -> None:
     params, patterns, prompts = case(config, batch=10, length=20, double=False)
     act = forward(params, patterns, prompts)
     for e in range(2):
-        p = GPTParams(*(w[e] for w in params))
         with torch.no_grad():
-            tokens = prompts.dense(patterns)[e].mT @ p.read_in
-            theirs = gpt2(config, p)(inputs_embeds=tokens, output_attentions=True)
-        output = theirs.last_hidden_state[:, -1] @ p.read_out
+            tokens = prompts.dense(patterns)[e].mT @ params.read_in[e]
+            member = GPTParams(*(w[e : e + 1] for w in params))
+            theirs = gpt2_model(member, attn_implementation="eager")(inputs_embeds=tokens, output_attentions=True)
+        output = theirs.last_hidden_state[:, -1] @ params.read_out[e]
         attention = torch.stack([a[:, :, -1] for a in theirs.attentions], dim=1)
         assert (act.output[e] - output).abs().max() < 1e-5 * output.abs().max()
         assert (act.by_layer[e] - attention).abs().max() < 1e-5

@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from icl_lib.softmax.evaluate import evaluate_params
-from icl_lib.softmax.mechanism import activity, growth, is_small, label_to_feature, mass_of_gap, neurons, score_gap, snapshots
+from icl_lib.softmax.mechanism import (
+    activity,
+    growth,
+    is_small,
+    label_to_feature,
+    mass_of_gap,
+    neurons,
+    score_gap,
+    snapshots,
+)
 from icl_lib.softmax.model import ModelConfig, Params
 from icl_lib.softmax.patterns import PatternConfig, draw_patterns, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig

@@ -1,0 +1,193 @@
+"""Training networks of several layers: ensembles of GPTs (``gpt.py``) or of residual stacks (``stack.py``)."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from filelock import FileLock
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from icl_lib.paths import cache_dir
+from icl_lib.rng import generator
+from icl_lib.softmax import gpt, stack
+from icl_lib.softmax.cache import ensemble_key, load_state, save_state
+from icl_lib.softmax.model import hinge
+from icl_lib.softmax.patterns import PatternConfig, Patterns
+from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
+from icl_lib.softmax.tasks import Tasks, check_tasks
+from icl_lib.softmax.train import EXPLODED, Diverged, stacked_patterns
+from icl_lib.validate import require, require_choice, require_integer, require_number
+
+
+@dataclass(frozen=True)
+class DeepConfig:
+    """Everything that determines one training run on fresh prompts; a member of an ensemble is one of these.
+
+    Attributes:
+        tasks, seed, patterns, prompts, train_attention, require_cover: as in ``TrainConfig``. Without
+            train_attention the maps to queries and keys stay as they are.
+        model: which network. The defaults below are those for GPT; a stack learns by SGD with step size 1.
+        optimiser: "adam" (its usual constants) or "sgd".
+        step_size: one number for all weights and steps.
+        min_context: the context length of a step is uniform on min_context .. prompts.n_context, the
+            same for all prompts of the step and all members; equal numbers fix it.
+    """
+
+    tasks: Tasks
+    seed: int = 0
+    patterns: PatternConfig = field(default_factory=PatternConfig)
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    model: gpt.GPTConfig | stack.StackConfig = field(default_factory=gpt.GPTConfig)
+    optimiser: str = "adam"
+    step_size: float = 3e-4
+    batch_size: int = 128
+    n_steps: int = 600
+    min_context: int = 2
+    train_attention: bool = True
+    require_cover: bool = True
+
+    def __post_init__(self) -> None:
+        for name, kind in (("patterns", PatternConfig), ("prompts", PromptConfig)):
+            require(isinstance(getattr(self, name), kind), name, getattr(self, name), f"a {kind.__name__}")
+        known = isinstance(self.model, gpt.GPTConfig | stack.StackConfig)
+        require(known, "model", self.model, "a GPTConfig or a StackConfig")
+        for name in ("train_attention", "require_cover"):
+            require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
+        check_tasks(self.tasks, self.patterns.n_idr, self.require_cover)
+        require_choice("optimiser", self.optimiser, ("adam", "sgd"))
+        require_number("step_size", self.step_size, low=1e-9, allowed="a finite number above 0")
+        for name, low in (("seed", 0), ("batch_size", 1), ("n_steps", 0)):
+            require_integer(name, getattr(self, name), low)
+        require_integer("min_context", self.min_context, 1, self.prompts.n_context)
+        if isinstance(self.model, gpt.GPTConfig):
+            longest = self.model.max_context
+            allowed = f"at most model.max_context = {longest}, as every position has its own embedding"
+            require(self.prompts.n_context <= longest, "prompts.n_context", self.prompts.n_context, allowed)
+            why = '"independent" (in "exact" prompts same-pattern contexts come first, and GPT sees positions)'
+            require(self.prompts.reading == "independent", "prompts.reading", self.prompts.reading, why)
+
+    def common(self) -> tuple[object, ...]:
+        """What must agree over an ensemble: sizes of arrays, and what is decided once a step for all members."""
+        p = self.patterns
+        sizes = [number for number in vars(self.model).values() if isinstance(number, int)]
+        patterns = (p.n_idr, p.n_idi, p.d_x, p.d_y)
+        steps = (self.prompts.n_context, self.prompts.reading, self.min_context, self.batch_size, self.n_steps)
+        return (type(self.model), *sizes, *patterns, *steps, self.optimiser)
+
+
+class DeepEnsemble(NamedTuple):
+    """Configs of the members with their stacked patterns and weights, and the mean hinge loss of every step."""
+
+    configs: tuple[DeepConfig, ...]
+    patterns: Patterns
+    params: Any  # GPTParams or StackParams
+    losses: Float[Tensor, "E T"]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [c.seed for c in self.configs]
+
+    def members(self, rows: slice) -> "DeepEnsemble":
+        """Some of the members, as an ensemble."""
+        params = type(self.params)(*(weight[rows] for weight in self.params))
+        patterns = self.patterns._replace(basis=self.patterns.basis[rows])
+        return DeepEnsemble(self.configs[rows], patterns, params, self.losses[rows])
+
+    @property
+    def step(self) -> int:
+        return self.losses.shape[1]
+
+
+def network(config: DeepConfig) -> ModuleType:
+    """The module of the config's network, for its ``forward`` and ``backward``."""
+    return gpt if isinstance(config.model, gpt.GPTConfig) else stack
+
+
+def initial_params(configs: Sequence[DeepConfig]) -> Any:
+    """Untrained weights of every member."""
+    members = [
+        gpt.init_gpt(c.model, c.patterns, c.seed)
+        if isinstance(c.model, gpt.GPTConfig)
+        else stack.init_stack(c.model, c.patterns, c.seed)
+        for c in configs
+    ]
+    return type(members[0])(*(torch.cat(parts) for parts in zip(*members, strict=True)))
+
+
+def _check(configs: Sequence[DeepConfig], loss: Tensor, step: int) -> None:
+    if not bool((loss < EXPLODED).all()):
+        worst = int((~(loss < EXPLODED)).nonzero()[0])
+        c = configs[worst]
+        raise Diverged(
+            f"loss {loss[worst]:.3g} at step {step} with step_size={c.step_size} (member {worst}, seed {c.seed})"
+        )
+
+
+def train_deep(
+    configs: Sequence[DeepConfig],
+    on_progress: Callable[[int, Any], object] = lambda steps, params: None,
+    start: Any = None,
+) -> DeepEnsemble:
+    """Train all members, each on fresh prompts from the streams (seed, "train", step).
+
+    Args:
+        on_progress: called after each step with the number of steps taken and the weights, which
+            change in the next step.
+        start: weights to begin with instead of the initial ones; the optimiser begins anew in any case.
+
+    Raises:
+        Diverged: at the first step at which a member's loss is not finite or exceeds ``EXPLODED``.
+    """
+    require(len({c.common() for c in configs}) == 1, "configs", "ensemble", "alike in sizes, lengths and optimiser")
+    first, patterns, net = configs[0], stacked_patterns(configs), network(configs[0])  # type: ignore[arg-type]
+    start = initial_params(configs) if start is None else start
+    # One row of numbers a member, of which the weights are views: the optimiser sees E tensors and not 14 E.
+    rows = torch.cat([weight.flatten(1) for weight in start], dim=1)
+    parts = rows.split([weight[0].numel() for weight in start], dim=1)
+    params = type(start)(*(part.unflatten(1, weight.shape[1:]) for part, weight in zip(parts, start, strict=True)))
+    members = [row.requires_grad_() for row in rows.detach().unbind()]
+    groups = [{"params": [row], "lr": c.step_size} for row, c in zip(members, configs, strict=True)]
+    optimiser = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[first.optimiser](groups, fused=True)
+    frozen = [i for i, c in enumerate(configs) if not c.train_attention]
+    tasks, losses = task_table([c.tasks for c in configs]), []
+    for step in range(first.n_steps):
+        lengths = (first.min_context, first.prompts.n_context + 1)
+        l = int(torch.randint(*lengths, (), generator=generator(0, "context length", step)))
+        rules, seeds = [replace(c.prompts, n_context=l) for c in configs], [c.seed for c in configs]
+        prompts = sample_prompts(rules, tasks, seeds, patterns.counts, first.batch_size, "train", step)
+        act, grads = net.backward(params, patterns, prompts)
+        losses.append(hinge(act, prompts).mean(1))
+        _check(configs, losses[-1], step)
+        for slope in grads.queries_and_keys() if frozen else []:
+            slope[frozen] = 0
+        for row, slope in zip(members, torch.cat([grad.flatten(1) for grad in grads], dim=1), strict=True):
+            row.grad = slope
+        optimiser.step()
+        on_progress(step + 1, params)
+    taken = torch.stack(losses, dim=1) if losses else torch.zeros(len(configs), 0)
+    if losses:  # the last step has to leave finite weights too
+        _check(configs, losses[-1] + 0 * rows.sum(1), first.n_steps)
+    return DeepEnsemble(tuple(configs), patterns, type(params)(*(weight.contiguous() for weight in params)), taken)
+
+
+def trained_deep(configs: Sequence[DeepConfig], folder: Path | None = None) -> DeepEnsemble:
+    """The trained ensemble: from the cache of ``cache.py``, or trained now. Two processes train it once."""
+    key = ensemble_key(configs, __name__)
+    folder = cache_dir() if folder is None else folder
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{key}.safetensors"
+    with FileLock(folder / f"{key}.lock"):
+        kind = gpt.GPTParams if network(configs[0]) is gpt else stack.StackParams
+        state = load_state(path, key, kind)
+        if state is None:
+            with tqdm(total=configs[0].n_steps, disable=not sys.stderr.isatty()) as bar:
+                done = train_deep(configs, lambda steps, _: bar.update(steps - bar.n))
+            save_state(path, done, key)
+            return done
+        return DeepEnsemble(tuple(configs), stacked_patterns(configs), state.params, state.losses)  # type: ignore[arg-type]
