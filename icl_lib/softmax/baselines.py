@@ -1,0 +1,154 @@
+"""Classical learners fitted on the contexts of one prompt and asked for its query (Li et al. 2024, figure on ICL).
+
+Each prompt is a small classification problem: l points x_i with labels y_i. Logistic regression and SVMs are
+scikit-learn's, fitted prompt by prompt; nearest neighbours are computed for all prompts at once and equal
+scikit-learn's (a test). All learners see x alone: they know neither patterns nor tasks. The Bayes classifier does.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import sklearn
+import torch
+from jaxtyping import Float
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from icl_lib.softmax.model import forward
+from icl_lib.softmax.patterns import Patterns
+from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
+from icl_lib.softmax.tasks import Tasks
+from icl_lib.validate import require, require_choice, require_integer
+
+Answers = Float[Tensor, "E B"]  # +1, -1, or 0 for a tie
+
+# scikit-learn's defaults are C = 1 and gamma = 1 / (d_x Var[x]). SVC(kernel="linear") and not LinearSVC, which penalises
+# the intercept and squares the hinge.
+SCALES = (0.01, 0.1, 1.0, 10.0, 100.0)
+GRIDS: dict[str, list[dict[str, Any]]] = {
+    "logistic": [{"C": c} for c in SCALES],
+    "linear SVM": [{"C": c} for c in SCALES],
+    "RBF SVM": [{"C": c, "gamma": g} for c in (0.1, 1.0, 10.0) for g in ("scale", 0.003, 0.01, 0.03, 0.1)],
+}
+LEARNERS = (*GRIDS, "1-NN", "3-NN", "Bayes")
+
+
+def _fitted(name: str, prompts: Prompts, patterns: Patterns, **setting: Any) -> Answers:
+    """scikit-learn's answer to every prompt; contexts of one class predict that class."""
+    tokens = prompts.dense(patterns)[:, :, : patterns.d_x].double().mT.numpy()  # (E, B, l + 1, d_x)
+    labels, answers = prompts.label.numpy(), torch.zeros_like(prompts.target)
+    make = {"logistic": LogisticRegression, "linear SVM": SVC, "RBF SVM": SVC}[name]
+    setting = {"kernel": "linear" if name == "linear SVM" else "rbf", **setting} if make is SVC else setting
+    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True), threadpool_limits(1):
+        for e, b in ((e, b) for e in range(len(labels)) for b in range(labels.shape[1])):
+            x, y = tokens[e, b], labels[e, b]
+            one_class = (y == y[0]).all()
+            answers[e, b] = float(y[0] if one_class else make(**setting).fit(x[:-1], y).predict(x[-1:])[0])
+    return answers
+
+
+def _nearest(k: int, prompts: Prompts, patterns: Patterns) -> Answers:
+    """Majority of the k nearest contexts (all of them if there are fewer), the earlier one first at equal distance."""
+    tokens = prompts.dense(patterns)[:, :, : patterns.d_x].double().mT
+    distance = (tokens[:, :, :-1] - tokens[:, :, -1:]).square().sum(-1)  # (E, B, l)
+    order = distance.sort(dim=-1, stable=True).indices[..., : min(k, distance.shape[-1])]
+    return prompts.label.gather(-1, order).sum(-1).sign()
+
+
+def _bayes(prompts: Prompts, n_idr: int, alpha: Sequence[float]) -> Answers:
+    """The more likely label, given the patterns, alpha and the uniform prior over tasks (see ``floors.bayes_floor``).
+
+    With the query's pattern among the contexts, their label. Without it, z = +1 means that the partner b has label -1
+    wherever it appears: its weight is (r / s)^(times seen), with r = alpha / 2 and s = (1 - alpha) / (2 M1 - 4) per
+    context and label, and 0 if it was seen with label +1; so for z = -1 with the labels exchanged.
+    """
+    carries = torch.nn.functional.one_hot(prompts.parts[:, :, 0], n_idr).double()  # (E, B, l, M1)
+    plus, minus = (((prompts.label == y).double()[..., None] * carries).sum(2) for y in (1, -1))
+    own = prompts.query_parts[..., :1]
+    known = (plus - minus).gather(-1, own)[..., 0].sign()
+    a = torch.tensor(alpha, dtype=torch.float64)[:, None, None]
+    odds = (a / 2).clamp(min=1e-12) / ((1 - a) / (2 * n_idr - 4)).clamp(min=1e-12)
+    others = torch.ones_like(plus).scatter(-1, own, 0.0)
+    positive = (others * (plus == 0) * odds.pow(minus)).sum(-1)
+    negative = (others * (minus == 0) * odds.pow(plus)).sum(-1)
+    tie = (positive - negative).abs() <= 1e-9 * (positive + negative)
+    guess = torch.where(tie, 0.0, (positive - negative).sign())
+    return torch.where(known != 0, known, guess).to(prompts.target.dtype)
+
+
+def answers(name: str, prompts: Prompts, patterns: Patterns, rules: Sequence[PromptConfig], **setting: Any) -> Answers:
+    """One learner's answers, +1 or -1 (0: a tie), to every prompt.
+
+    Args:
+        name: one of ``LEARNERS``.
+        rules: the rule of each member's prompts (the Bayes classifier knows alpha).
+        setting: of the scikit-learn estimator; its defaults otherwise.
+    """
+    require_choice("name", name, LEARNERS)
+    if name == "Bayes":
+        return _bayes(prompts, patterns.n_relevant, [rule.alpha for rule in rules])
+    return (
+        _nearest(int(name[0]), prompts, patterns)
+        if name.endswith("NN")
+        else _fitted(name, prompts, patterns, **setting)
+    )
+
+
+def _draw(
+    patterns: Patterns, seeds: Sequence[int], tasks: Sequence[Tasks], rule: PromptConfig, n: int, purpose: str
+) -> Prompts:
+    require_integer("n_prompts", n, 1)
+    return sample_prompts([rule] * len(seeds), task_table(tasks), seeds, patterns.counts, n, purpose)
+
+
+def tuned(
+    patterns: Patterns, seeds: Sequence[int], tasks: Sequence[Tasks], rule: PromptConfig, n_prompts: int
+) -> dict[str, dict[str, Any]]:
+    """The setting in ``GRIDS`` with the fewest errors, for each learner that has one.
+
+    Chosen on prompts of the stream "tune", ``n_prompts`` a seed, pooled over seeds; the first of equals.
+    """
+    prompts, rules = _draw(patterns, seeds, tasks, rule, n_prompts, "tune"), [rule] * len(seeds)
+    best = {}
+    for name, grid in GRIDS.items():
+        wrong = [float((answers(name, prompts, patterns, rules, **s) != prompts.target).sum()) for s in grid]
+        best[name] = grid[wrong.index(min(wrong))]
+    return best
+
+
+def compare(
+    ensemble: Any,
+    tasks: Sequence[Tasks],
+    rule: PromptConfig,
+    n_prompts: int,
+    learners: Mapping[str, tuple[str, dict[str, Any]]],
+) -> pd.DataFrame:
+    """The model ("ICL") and classical learners on the same held-out prompts (stream "eval").
+
+    Args:
+        ensemble: has ``params``, ``patterns`` and ``seeds`` of a one-layer model.
+        tasks: one set per member.
+        n_prompts: per seed.
+        learners: label in the table -> (name in ``LEARNERS``, setting).
+
+    Returns:
+        One row per seed and learner: seed, learner, n_prompts, n_errors (a tie counts 1/2), error, one_class (share of
+        prompts whose contexts all have one label).
+    """
+    require("ICL" not in learners, "learners", list(learners), "labels other than ICL, which is the model")
+    seeds, patterns = list(ensemble.seeds), ensemble.patterns
+    prompts, rules = _draw(patterns, seeds, tasks, rule, n_prompts, "eval"), [rule] * len(seeds)
+    given = {"ICL": forward(ensemble.params, patterns, prompts).output.sign()}
+    given |= {label: answers(name, prompts, patterns, rules, **setting) for label, (name, setting) in learners.items()}
+    one_class = (prompts.label == prompts.label[..., :1]).all(-1).float().mean(1).tolist()
+    rows = []
+    for label, answer in given.items():
+        n_errors = ((answer != prompts.target).double() - 0.5 * (answer == 0)).sum(1).tolist()
+        rows += [
+            (s, label, n_prompts, wrong, wrong / n_prompts, one)
+            for s, wrong, one in zip(seeds, n_errors, one_class, strict=True)
+        ]
+    return pd.DataFrame(rows, columns=["seed", "learner", "n_prompts", "n_errors", "error", "one_class"])
