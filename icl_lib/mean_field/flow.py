@@ -1,0 +1,183 @@
+"""Wasserstein gradient flow of L(mu) on particles: dtheta_i/dt = -grad dL/dmu(theta_i) (Kim & Suzuki 2024, dynamics).
+
+Two timescales: W sits at its optimum W_mu all the time (``joint.py`` has the flow in which it does not). Along the exact
+flow dL/dt = -sum_i p_i |v_i|^2 and E_mu[a a^T] is conserved (derived by us); both are measured and returned.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+from icl_lib.mean_field.kernels import Kernel
+from icl_lib.mean_field.landscape import NonFinite, Velocity, velocity
+from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles, covariance
+from icl_lib.validate import require_choice, require_number
+
+
+class Diverged(RuntimeError):
+    """The flow left the region where it makes sense; the message names time and step, and the cause."""
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """How the flow is integrated.
+
+    Attributes:
+        method: "euler" (order 1), "rk4" (order 4), or "adaptive" (DOP853 of scipy, order 8, steps chosen by error).
+        dt: time step; of "adaptive" the longest time between two checks of the stopping rules.
+        t_end: time at which the flow ends.
+        every: time between two rows of the history.
+        cap: Euler only: a step is shortened so that no member moves by more than this in root mean square over
+            particles (weighted by p). inf for none. Time then runs slower: the history tells it per member.
+        stop_below: stop when every member's loss is below this.
+        tolerance: "adaptive" only, relative; absolute is a hundredth of it.
+    """
+
+    method: str = "euler"
+    dt: float = 0.1
+    t_end: float = 10.0
+    every: float = 1.0
+    cap: float = math.inf
+    stop_below: float = 0.0
+    tolerance: float = 1e-8
+
+    def __post_init__(self) -> None:
+        require_choice("method", self.method, ("euler", "rk4", "adaptive"))
+        for name in ("dt", "every", "tolerance"):
+            require_number(name, getattr(self, name), low=1e-12, allowed="a finite number above 0")
+        for name in ("t_end", "stop_below"):
+            require_number(name, getattr(self, name), low=0)
+        if self.cap != math.inf:
+            require_number("cap", self.cap, low=1e-12, allowed="a number above 0, or infinity")
+
+
+class State(NamedTuple):
+    """A flow between two steps: particles, and per member the time and the dissipation so far, the integral of sum p |v|^2."""
+
+    mu: Particles
+    time: Float[Tensor, " E"]
+    dissipated: Float[Tensor, " E"]
+
+
+Change = Callable[
+    [State, float], Particles
+]  # what happens to the particles after a step of length dt, see ``births.py``
+
+
+def start(mu: Particles) -> State:
+    """Time 0 for all members; refuses what ``check_particles`` refuses."""
+    check_particles(mu)
+    zero = torch.zeros(len(mu.p), dtype=mu.a.dtype)
+    return State(mu, zero, zero.clone())
+
+
+def _moved(mu: Particles, v: Velocity, dt: Tensor) -> Particles:
+    h = dt[:, None, None]
+    return mu._replace(a=mu.a + h * v.a, w=mu.w + h * v.w)
+
+
+def _speed2(mu: Particles, v: Velocity) -> Float[Tensor, " E"]:
+    return (mu.p * (v.a.square().sum(-1) + v.w.square().sum(-1))).sum(-1)
+
+
+def _euler(state: State, of: Callable[[Particles], Velocity], dt: Tensor, cap: float) -> State:
+    v = of(state.mu)
+    speed2 = _speed2(state.mu, v)
+    dt = torch.minimum(dt, cap / speed2.sqrt().clamp(min=1e-300))
+    return State(_moved(state.mu, v, dt), state.time + dt, state.dissipated + dt * speed2)
+
+
+def _rk4(state: State, of: Callable[[Particles], Velocity], dt: Tensor) -> State:
+    slopes, speeds, mu = [], [], state.mu
+    for fraction in (0.5, 0.5, 1.0, 0.0):
+        v = of(mu)
+        slopes.append(v)
+        speeds.append(_speed2(state.mu, v))
+        mu = _moved(state.mu, v, fraction * dt)
+    weights = [1 / 6, 1 / 3, 1 / 3, 1 / 6]
+    a, w = (sum(c * getattr(v, name) for c, v in zip(weights, slopes, strict=True)) for name in ("a", "w"))
+    speed2 = sum(c * s for c, s in zip(weights, speeds, strict=True))
+    mean = slopes[0]._replace(a=a, w=w)
+    return State(_moved(state.mu, mean, dt), state.time + dt, state.dissipated + dt * speed2)
+
+
+def _adaptive(state: State, of: Callable[[Particles], Velocity], dt: Tensor, tolerance: float) -> State:
+    """All members in one system, whose last entries are their dissipations."""
+    mu, sizes = state.mu, [state.mu.a.numel(), state.mu.w.numel(), len(state.mu.p)]
+
+    def unpack(y: object) -> Particles:
+        a, w, _ = torch.as_tensor(y, dtype=mu.a.dtype).split(sizes)
+        return mu._replace(a=a.view_as(mu.a), w=w.view_as(mu.w))
+
+    def slope(_: float, y: object) -> object:
+        now = unpack(y)
+        v = of(now)
+        return torch.cat([v.a.flatten(), v.w.flatten(), _speed2(now, v)]).numpy()
+
+    y = torch.cat([mu.a.flatten(), mu.w.flatten(), state.dissipated]).numpy()
+    done = solve_ivp(slope, (0.0, float(dt[0])), y, method="DOP853", rtol=tolerance, atol=tolerance / 100)
+    if not done.success:
+        raise Diverged(f"time {float(state.time[0]):.6g}: {done.message}")
+    return State(unpack(done.y[:, -1]), state.time + dt, torch.as_tensor(done.y[:, -1]).split(sizes)[2].clone())
+
+
+def flow(
+    kernel: Kernel, teacher: Particles, state: State, config: FlowConfig, change: Change | None = None
+) -> tuple[State, pd.DataFrame]:
+    """Follow the flow from ``state`` (of ``start``, or where another run ended) to ``t_end``.
+
+    Args:
+        teacher: one per member.
+        change: applied after every step (birth-death, perturbations).
+
+    Returns:
+        The state at the end, and the history, one row per member and recorded time: member, time, loss, dissipated (the
+        integral of sum p |v|^2 since time 0), drift (of E[a a^T] from where this call began, largest entry).
+
+    Raises:
+        Diverged: a particle is not finite, or B has become singular; names the time and dt.
+    """
+    c = covariance(kernel, teacher, teacher)
+    n_members = len(state.mu.p)
+
+    def of(mu: Particles) -> Velocity:
+        return velocity(kernel, teacher, mu, c)
+
+    def second_moment(mu: Particles) -> Tensor:
+        return (mu.a * mu.p[..., None]).mT @ mu.a
+
+    first = second_moment(state.mu)
+    rows: list[tuple] = []
+    recorded, clock = 0.0, float(state.time.max())
+
+    def record() -> Tensor:
+        now = of(state.mu).loss
+        drift = (second_moment(state.mu) - first).abs().amax((1, 2))
+        columns = (state.time, now, state.dissipated, drift)
+        rows.extend((i, *values) for i, values in enumerate(zip(*(x.tolist() for x in columns), strict=True)))
+        return now
+
+    try:
+        losses = record()
+        while clock < config.t_end - 1e-12 and not bool((losses < config.stop_below).all()):
+            h = min(config.dt, config.t_end - clock)
+            dt = torch.full((n_members,), h, dtype=state.mu.a.dtype)
+            if config.method == "euler":
+                state = _euler(state, of, dt, config.cap)
+            else:
+                state = _rk4(state, of, dt) if config.method == "rk4" else _adaptive(state, of, dt, config.tolerance)
+            if change is not None:
+                state = state._replace(mu=change(state, h))
+            clock, recorded = clock + h, recorded + h
+            if recorded >= config.every - 1e-9 or clock >= config.t_end - 1e-12:
+                losses, recorded = record(), 0.0
+    except (NonFinite, SingularCovariance) as cause:
+        raise Diverged(f"time {clock:.6g}, dt={config.dt}, {config.method}: {cause}") from cause
+    return state, pd.DataFrame(rows, columns=["member", "time", "loss", "dissipated", "drift"])

@@ -1,0 +1,166 @@
+"""The loss of linear attention on h_mu at infinite prompt length, and its first variation.
+
+A = Sigma_{mu° mu}, B = Sigma_{mu mu}, C = Sigma_{mu° mu°}. Losses: Kim & Suzuki 2024, setting (infinite prompts, two
+timescales). First variation, velocity and homotopy derivatives: derived by us, with M = A B^{-1},
+zeta = h_{mu°} - M h_mu, Sigma_zeta = C - M A^T and g(w) = E[zeta sigma(w^T x)].
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from icl_lib.mean_field.kernels import Kernel
+from icl_lib.mean_field.measure import Particles, covariance, inverse_root
+
+
+class NonFinite(RuntimeError):
+    """A velocity or a loss is NaN or infinite; the message names the member."""
+
+
+class Covariances(NamedTuple):
+    """A, B and C of teachers with k0 and models with k outputs."""
+
+    a: Float[Tensor, "E k0 k"]
+    b: Float[Tensor, "E k k"]
+    c: Float[Tensor, "E k0 k0"]
+
+    @property
+    def optimum(self) -> Float[Tensor, "E k k"]:
+        """W_mu = B^{-1}, a minimiser of L_TF(mu, W) in W; raises ``SingularCovariance``."""
+        return inverse_root(self.b, "Sigma_mumu", -1.0)
+
+    @property
+    def m(self) -> Float[Tensor, "E k0 k"]:
+        """M = A B^{-1}: the best linear map from h_mu to f°."""
+        return self.a @ self.optimum
+
+    @property
+    def residual(self) -> Float[Tensor, "E k0 k0"]:
+        """Sigma_zeta, the covariance of what h_mu cannot express."""
+        return self.c - self.m @ self.a.mT
+
+
+class Velocity(NamedTuple):
+    """-grad dL/dmu at each particle, with what it was computed from."""
+
+    a: Float[Tensor, "E N k"]
+    w: Float[Tensor, "E N d"]
+    covariances: Covariances
+    loss: Float[Tensor, " E"]
+
+
+def covariances(kernel: Kernel, teacher: Particles, mu: Particles) -> Covariances:
+    """A, B and C; O(N^2) time, O(N) memory."""
+    return Covariances(
+        covariance(kernel, teacher, mu), covariance(kernel, mu, mu), covariance(kernel, teacher, teacher)
+    )
+
+
+def _trace(matrix: Float[Tensor, "E k k"]) -> Float[Tensor, " E"]:
+    return matrix.diagonal(dim1=1, dim2=2).sum(-1)
+
+
+def loss_at(cov: Covariances, w: Float[Tensor, "E k k"]) -> Float[Tensor, " E"]:
+    """L_TF(mu, W) = 1/2 E|f° - A W h_mu|^2."""
+    aw = cov.a @ w
+    return _trace(cov.c - 2 * aw @ cov.a.mT + aw @ cov.b @ aw.mT) / 2
+
+
+def loss(cov: Covariances) -> Float[Tensor, " E"]:
+    """L(mu) = min_W L_TF(mu, W) = 1/2 tr Sigma_zeta."""
+    return _trace(cov.residual) / 2
+
+
+def _features(kernel: Kernel, teacher: Particles, mu: Particles, w: Tensor) -> tuple[Tensor, Tensor]:
+    """E[f° sigma(w^T x)] and q(w) = E[h_mu sigma(w^T x)] for each row of `w`."""
+    both = [kernel.products(w, nu.w, nu.a * nu.p[..., None]) for nu in (teacher, mu)]
+    return both[0], both[1]
+
+
+def first_variation(
+    kernel: Kernel, teacher: Particles, mu: Particles, a: Float[Tensor, "E n k"], w: Float[Tensor, "E n d"]
+) -> Float[Tensor, "E n"]:
+    """dL/dmu(a, w) = -a^T M^T g(w) at any neurons; its mean over mu is 0."""
+    m = covariances(kernel, teacher, mu).m
+    f, q = _features(kernel, teacher, mu, w)
+    return -torch.linalg.vecdot(a @ m.mT, f - q @ m.mT)
+
+
+def velocity(kernel: Kernel, teacher: Particles, mu: Particles, c: Float[Tensor, "E k0 k0"] | None = None) -> Velocity:
+    """-grad_{a, w} dL/dmu at the particles: M^T g(w) and E[(a^T M^T zeta) sigma'(w^T x) x].
+
+    The gradient of L in particle i is -p_i times this. Two passes over K(w, w) and two over K(w, w°).
+
+    Args:
+        c: Sigma_{mu° mu°} where it is known, which a flow computes once.
+
+    Raises:
+        SingularCovariance: B cannot be inverted.
+        NonFinite: a result is NaN or infinite.
+    """
+    f, q = _features(kernel, teacher, mu, mu.w)
+    weighted, known = mu.a * mu.p[..., None], teacher.a * teacher.p[..., None]
+    c = covariance(kernel, teacher, teacher) if c is None else c
+    cov = Covariances(f.mT @ weighted, _symmetric(q.mT @ weighted), c)
+    m = cov.m
+    left = mu.a @ m.mT
+    d_w = kernel.gradient(mu.w, teacher.w, left, known) - kernel.gradient(mu.w, mu.w, left, weighted @ m.mT)
+    found = Velocity((f - q @ m.mT) @ m, d_w, cov, _trace(c - m @ cov.a.mT) / 2)
+    finite = found.a.isfinite().all((1, 2)) & found.w.isfinite().all((1, 2)) & found.loss.isfinite()
+    if not finite.all():
+        raise NonFinite(f"velocity or loss of member {int(finite.int().argmin())} is NaN or infinite")
+    return found
+
+
+def _symmetric(matrix: Tensor) -> Tensor:
+    return (matrix + matrix.mT) / 2
+
+
+def homotopy(cov: Covariances, r: Float[Tensor, "E k k0"]) -> tuple[Float[Tensor, " E"], Float[Tensor, " E"]]:
+    """First and second derivative at s = 0 of L along (1 - s) mu + s R#mu°, with R acting on a°.
+
+    dL/ds = -tr(M R Sigma_zeta); d2L/ds2 = -|(A' - M B') B^{-1/2}|_F^2 + 1/2 tr(M B'' M^T) with A' = C R^T - A,
+    B' = R A + A^T R^T - 2 B and B'' = 2 B - 2 (R A + A^T R^T) + 2 R C R^T. Holds at any mu, critical or not.
+    """
+    m, cross = cov.m, r @ cov.a
+    cross = cross + cross.mT
+    d_b, dd_b = cross - 2 * cov.b, 2 * cov.b - 2 * cross + 2 * r @ cov.c @ r.mT
+    inner = (cov.c @ r.mT - cov.a - m @ d_b) @ inverse_root(cov.b, "Sigma_mumu")
+    return -_trace(m @ r @ cov.residual), -inner.square().sum((1, 2)) + _trace(m @ dd_b @ m.mT) / 2
+
+
+def steepest_rotation(cov: Covariances) -> Float[Tensor, "E k k0"]:
+    """The orthogonal R (a partial isometry where k differs from k0) of least dL/ds, which is -|Sigma_zeta M|_*."""
+    u, _, vt = torch.linalg.svd(cov.residual @ cov.m, full_matrices=False)
+    return (u @ vt).mT
+
+
+def escape_rotation(cov: Covariances, tolerance: float = 1e-6) -> Float[Tensor, "E k k0"]:
+    """At a critical point that is no global minimum: the R of least d2L/ds2 that maps range Sigma_zeta into ker M.
+
+    Then dL/ds = 0 and d2L/ds2 = -|Sigma_zeta R^T B^{-1/2}|_F^2, which pairs the large eigenvalues of Sigma_zeta with the
+    directions of ker M in which B^{-1} is large (von Neumann's trace inequality). R is 0 off the range of Sigma_zeta.
+
+    Args:
+        tolerance: singular values of Sigma_zeta below this share of |C|, and of M below this share of |M| or of
+            (|C| / |B|)^{1/2}, its size for a model that misses nothing, count as 0.
+
+    Raises:
+        ValueError: ker M is smaller than the range of Sigma_zeta, or L is 0: not such a point.
+    """
+    found = torch.zeros_like(cov.a).mT.clone()
+    for e, (residual, m, w) in enumerate(zip(cov.residual, cov.m, cov.optimum, strict=True)):
+        values, vectors = torch.linalg.eigh(residual)
+        size_b, size_c = (torch.linalg.matrix_norm(part[e], 2) for part in cov[1:])
+        missing = values > tolerance * size_c
+        _, singular, vt = torch.linalg.svd(m, full_matrices=True)
+        rank = int((singular > tolerance * singular.max().maximum((size_c / size_b).sqrt())).sum())
+        kernel_m = vt[rank:].T
+        rank_zeta = int(missing.sum())
+        if not 0 < rank_zeta <= kernel_m.shape[1]:
+            raise ValueError(f"member {e}: Sigma_zeta has rank {rank_zeta} and ker M dimension {kernel_m.shape[1]}")
+        _, inside = torch.linalg.eigh(kernel_m.T @ w @ kernel_m)
+        found[e] = kernel_m @ inside[:, -rank_zeta:] @ vectors[:, missing].T
+    return found

@@ -1,0 +1,191 @@
+"""Measures on neurons theta = (a, w) as weighted particles, teachers f° = h_{mu°}, and where flows start.
+
+h_mu(x) = sum_i p_i a_i sigma(w_i^T x) in R^k (Kim & Suzuki 2024, setting).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from icl_lib.mean_field.kernels import Kernel
+from icl_lib.rng import generator
+from icl_lib.validate import ConfigError, require, require_choice, require_integer, require_number
+
+
+class Particles(NamedTuple):
+    """An ensemble of atomic measures: output weights a, input weights w, masses p > 0 with sum 1 per member."""
+
+    a: Float[Tensor, "E N k"]
+    w: Float[Tensor, "E N d"]
+    p: Float[Tensor, "E N"]
+
+
+class SingularCovariance(RuntimeError):
+    """A covariance that has to be inverted is singular to working precision; nothing is regularised silently."""
+
+
+def check_particles(mu: Particles) -> None:
+    """Refuse wrong shapes, non-finite values, masses that are no distribution, and fewer particles than outputs."""
+    shapes = [tuple(part.shape) for part in mu]
+    ok = [len(s) for s in shapes] == [3, 3, 2] and shapes[0][:2] == shapes[1][:2] == shapes[2]
+    require(ok, "particles", shapes, "of shapes (E, N, k), (E, N, d), (E, N)")
+    for field, part in zip(mu._fields, mu, strict=True):
+        if not part.isfinite().all():
+            raise ConfigError(
+                f"{field}: must be finite; {int((~part.isfinite()).sum())} of {part.numel()} values are not"
+            )
+    require(bool((mu.p > 0).all()), "p", float(mu.p.min()), "positive")
+    off = float((mu.p.sum(-1) - 1).abs().max())
+    require(off < 1e-9, "p", off, "masses that sum to 1 (the value is how far they are off)")
+    _, n, k = mu.a.shape
+    require(k <= n, "k", k, f"at most N = {n}, since h has no more independent outputs than particles")
+
+
+def stack(members: Sequence[Particles]) -> Particles:
+    """One ensemble out of several."""
+    return Particles(*(torch.cat(parts) for parts in zip(*members, strict=True)))
+
+
+def uniform(n: int) -> Float[Tensor, "1 N"]:
+    """Equal masses."""
+    return torch.full((1, n), 1 / n, dtype=torch.float64)
+
+
+def covariance(kernel: Kernel, mu: Particles, nu: Particles) -> Float[Tensor, "E k_mu k_nu"]:
+    """Sigma_{mu nu} = E[h_mu h_nu^T]."""
+    return (mu.a * mu.p[..., None]).mT @ kernel.products(mu.w, nu.w, nu.a * nu.p[..., None])
+
+
+def inverse_root(sigma: Float[Tensor, "E k k"], name: str, power: float = -0.5) -> Float[Tensor, "E k k"]:
+    """sigma^power of symmetric positive matrices; raises where one is singular or not finite."""
+    for e, one in enumerate(sigma):
+        if not one.isfinite().all():
+            raise SingularCovariance(f"{name} of member {e} is not finite")
+    values, vectors = torch.linalg.eigh(sigma)
+    for e, (low, high) in enumerate(zip(values[:, 0].tolist(), values[:, -1].tolist(), strict=True)):
+        if low <= sigma.shape[-1] * torch.finfo(sigma.dtype).eps * abs(high):
+            raise SingularCovariance(
+                f"{name} of member {e} is singular: eigenvalues from {low:.3g} to {high:.3g}; "
+                "are there fewer independent features than outputs?"
+            )
+    return (vectors * values[:, None] ** power) @ vectors.mT
+
+
+def _check_sizes(config: "TeacherConfig | InitConfig", kinds: tuple[str, ...]) -> None:
+    require_choice("kind", config.kind, kinds)
+    for field in ("n", "d", "k"):
+        require_integer(field, getattr(config, field), 1)
+    require_integer("seed", config.seed, 0)
+    require_number("size", config.size, low=1e-9, allowed="a finite number above 0")
+    require(config.k <= config.n, "k", config.k, f"at most n = {config.n}: more outputs than neurons are dependent")
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """f° = h_{mu°} for x ~ N(0, I_d); a k that differs from the model's is misspecification.
+
+    Attributes:
+        kind: "random": w° ~ N(0, size^2 / d I), a° ~ N(0, I). "axes": neuron j lies on axis j, w° = size e_j (n = k <= d).
+            "nonlinear": |w°| = size in random directions, a° ~ N(0, I) projected so that f° is orthogonal to every affine
+            function of x, for any activation (derived by us: sum_i a_i w_i = 0 and sum_i a_i = 0); n >= d + 1 + k.
+        n, d, k: neurons, inputs, outputs.
+        size: length of w° ("random": in root mean square).
+        spectrum: lambda, positive; then a° is turned and scaled so that Sigma_{mu° mu°} = diag(lambda). None: as drawn.
+        seed: of the stream "teacher".
+    """
+
+    kind: str = "axes"
+    n: int = 5
+    d: int = 20
+    k: int = 5
+    size: float = 2.0
+    spectrum: tuple[float, ...] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, ("random", "axes", "nonlinear"))
+        if self.kind == "axes":
+            require(self.k <= self.d, "d", self.d, f"at least k = {self.k}: each output needs an axis")
+            require(self.n == self.k, "n", self.n, f"k = {self.k}: one neuron on each axis")
+        if self.kind == "nonlinear":
+            least = self.d + 1 + self.k
+            require(
+                self.n >= least, "n", self.n, f"at least d + 1 + k = {least}: the affine part takes d + 1 dimensions"
+            )
+        if self.spectrum is not None:
+            require(isinstance(self.spectrum, tuple), "spectrum", self.spectrum, "a tuple or None")
+            require(len(self.spectrum) == self.k, "spectrum", self.spectrum, f"{self.k} numbers, one per output")
+            for value in self.spectrum:
+                require_number("spectrum", value, low=1e-12, allowed="positive finite numbers")
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """Where a model starts: w ~ N(0, size^2 / d I), equal masses.
+
+    Attributes:
+        kind: "aligned", the documented random initialisation: a = xi + tanh(w_1, .., w_k) with xi ~ N(0, I), k <= d.
+            "independent": a ~ N(0, I) alone; with many particles h tends to 0, so L(mu) to 0/0 (a control).
+        n, d, k: particles, inputs, outputs.
+        size: root mean square of |w|; 1.5 to 4 is good.
+        seed: of the stream "particles".
+    """
+
+    kind: str = "aligned"
+    n: int = 500
+    d: int = 20
+    k: int = 5
+    size: float = 2.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, ("aligned", "independent"))
+        if self.kind == "aligned":
+            require(self.k <= self.d, "d", self.d, f"at least k = {self.k}: output j looks at input j")
+
+
+def _normal(gen: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=gen, dtype=torch.float64)
+
+
+def _teacher(config: TeacherConfig, kernel: Kernel) -> Particles:
+    gen = generator(config.seed, "teacher")
+    n, d, k = config.n, config.d, config.k
+    w, a = _normal(gen, n, d), _normal(gen, n, k)
+    if config.kind == "random":
+        w *= config.size / d**0.5
+    elif config.kind == "axes":
+        w, a = config.size * torch.eye(n, d, dtype=torch.float64), torch.eye(n, k, dtype=torch.float64) * n
+    else:
+        w *= config.size / w.norm(dim=1, keepdim=True)
+        affine, _ = torch.linalg.qr(torch.cat([w, torch.ones(n, 1, dtype=torch.float64)], dim=1))
+        a -= affine @ (affine.T @ a)
+    drawn = Particles(a[None], w[None], uniform(n))
+    if config.spectrum is None:
+        return drawn
+    root = torch.tensor(config.spectrum, dtype=torch.float64).sqrt()
+    whiten = inverse_root(covariance(kernel, drawn, drawn), "the teacher's covariance")
+    return drawn._replace(a=drawn.a @ whiten * root)
+
+
+def teachers(configs: Sequence[TeacherConfig], kernel: Kernel) -> Particles:
+    """An ensemble of teachers, one per config; they must agree in n, d and k."""
+    return stack([_teacher(c, kernel) for c in configs])
+
+
+def _start(config: InitConfig) -> Particles:
+    gen = generator(config.seed, "particles")
+    w, a = _normal(gen, config.n, config.d), _normal(gen, config.n, config.k)
+    w *= config.size / config.d**0.5
+    if config.kind == "aligned":
+        a += w[:, : config.k].tanh()
+    return Particles(a[None], w[None], uniform(config.n))
+
+
+def initial_particles(configs: Sequence[InitConfig]) -> Particles:
+    """An ensemble of starts, one per config; they must agree in n, d and k."""
+    return stack([_start(c) for c in configs])

@@ -1,0 +1,41 @@
+"""sigma = ReLU (Cho & Saul 2009, arc-cosine kernel of order 1):
+
+K(w, v) = |w| |v| (sin t + (pi - t) cos t) / (2 pi), t the angle between w and v.
+"""
+
+from math import pi
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+from torch import Tensor
+
+from icl_lib.mean_field.kernels import Zonal
+
+
+class ReLU(Zonal):
+    """Exact for x ~ N(0, I_d); phi(w) = w / |w|, alpha = |w|. A particle at w = 0 has no gradient (not finite).
+
+    Not ``smooth``: the closed form has no second derivative that autograd could take where two particles coincide.
+    """
+
+    smooth = False
+
+    def embed(self, w: Float[Tensor, "E N d"]) -> tuple[Float[Tensor, "E N d"], Float[Tensor, "E N"]]:
+        norm = torch.linalg.vector_norm(w, dim=-1)
+        return w / norm[..., None], norm
+
+    def kappa(self, z: Tensor) -> Tensor:
+        z = z.clamp(-1, 1)  # rounding can lead past the ends
+        return ((1 - z * z).sqrt() + (pi / 2 + z.asin()) * z) / (2 * pi)
+
+    def kappa_(self, z: ndarray) -> None:
+        np.clip(z, -1, 1, out=z)
+        z[...] = (np.sqrt(1 - z * z) + (pi / 2 + np.arcsin(z)) * z) / (2 * pi)
+
+    def slope_(self, z: ndarray) -> None:
+        np.clip(z, -1, 1, out=z)
+        np.arcsin(z, out=z)
+        z *= 1 / (2 * pi)
+        z += 0.25

@@ -1,0 +1,126 @@
+"""The joint flow: against autograd, its conserved quantity, Lemma 3.1's rate, and the limit of two timescales."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from icl_lib.mean_field.erf import Erf
+from icl_lib.mean_field.flow import Diverged, FlowConfig, flow, start
+from icl_lib.mean_field.joint import Joint, joint_flow, joint_velocity, linear_rate, slope_in_w
+from icl_lib.mean_field.landscape import covariances, loss, loss_at, velocity
+from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
+from icl_lib.rng import generator
+from icl_lib.validate import ConfigError
+
+D, K, N = 4, 2, 8
+KERNEL = Erf()
+TEACHER = teachers([TeacherConfig("axes", K, D, K, 2.0, (1.0, 0.5))] * 2, KERNEL)
+MU = initial_particles([InitConfig("aligned", N, D, K, 2.0, seed) for seed in (0, 1)])
+W = torch.randn(2, K, K, generator=generator(0, "check"), dtype=torch.float64)
+
+
+def exact_l_tf(a: torch.Tensor, w: torch.Tensor, big_w: torch.Tensor) -> torch.Tensor:
+    """L_TF through the kernel written out."""
+    mine, known = a * MU.p[..., None], TEACHER.a * TEACHER.p[..., None]
+    cross = known.mT @ KERNEL.gram(TEACHER.w, w) @ mine
+    own = mine.mT @ KERNEL.gram(w, w) @ mine
+    c = known.mT @ KERNEL.gram(TEACHER.w, TEACHER.w) @ known
+    aw = cross @ big_w
+    return (c - 2 * aw @ cross.mT + aw @ own @ aw.mT).diagonal(dim1=1, dim2=2).sum() / 2
+
+
+def test_velocity_is_the_gradient_of_the_loss() -> None:
+    a, w, big_w = (x.clone().requires_grad_() for x in (MU.a, MU.w, W))
+    g_a, g_w, g_big = torch.autograd.grad(exact_l_tf(a, w, big_w), (a, w, big_w))
+    d_a, d_w, d_big = joint_velocity(KERNEL, TEACHER, MU, W)
+    p = MU.p[..., None]
+    for mine, theirs in ((p * d_a, g_a), (p * d_w, g_w), (d_big, g_big)):
+        assert (mine + theirs).abs().max() < 1e-12 * theirs.abs().max()
+
+
+def test_at_the_optimum_it_is_the_velocity_of_two_timescales() -> None:
+    cov = covariances(KERNEL, TEACHER, MU)
+    d_a, d_w, d_big = joint_velocity(KERNEL, TEACHER, MU, cov.optimum)
+    v = velocity(KERNEL, TEACHER, MU)
+    assert (d_a - v.a).abs().max() < 1e-12 and (d_w - v.w).abs().max() < 1e-12 and d_big.abs().max() < 1e-12
+    torch.testing.assert_close(loss_at(cov, cov.optimum), loss(cov))
+
+
+def test_conserved_matrix() -> None:
+    ratio, first = 3.0, Joint(MU, W, 0.0)
+
+    def invariant(state: Joint) -> torch.Tensor:
+        second = (state.mu.a * state.mu.p[..., None]).mT @ state.mu.a
+        return second - (state.w @ state.w.mT + state.w.mT @ state.w) / ratio
+
+    last, history = joint_flow(KERNEL, TEACHER, first, ratio, 0.005, 0.5, every=20)
+    assert (invariant(last) - invariant(first)).abs().max() < 1e-7 < (last.w - W).abs().max()
+    assert (history.groupby("member")["loss"].diff().dropna() < 0).all()
+    assert (history["optimum"] <= history["loss"] + 1e-12).all()
+
+
+def test_linear_rate_of_w_at_fixed_particles() -> None:
+    """dW/dt alone, integrated exactly through its eigenvectors: the excess loss ends with the rate of the lemma."""
+    cov = covariances(KERNEL, TEACHER, MU)
+    rate, excess = linear_rate(cov), []
+    s, u = torch.linalg.eigh(cov.a.mT @ cov.a)
+    b, v = torch.linalg.eigh(cov.b)
+    start_at = u.mT @ (W - cov.optimum) @ v
+    for t in (60.0, 61.0):
+        decay = torch.exp(-(t / rate.min()) * s[:, :, None] * b[:, None, :])
+        excess.append(loss_at(cov, cov.optimum + u @ (start_at * decay) @ v.mT) - loss(cov))
+    # a step of 1 / rate lowers the excess by e once the slowest mode is left
+    slow = slope_in_w(cov, cov.optimum + 1e-6 * u[:, :, :1] @ v[:, :, :1].mT)
+    expected = -1e-6 * (rate / 2)[:, None, None] * u[:, :, :1] @ v[:, :, :1].mT
+    torch.testing.assert_close(slow, expected, rtol=1e-6, atol=1e-14)
+    assert all((x >= -1e-15).all() for x in excess)
+
+
+def near_the_teacher() -> Particles:
+    """Noisy copies of the teacher's neurons, for which A and B are well conditioned and W moves fast."""
+    gen, parts = generator(1, "check"), TEACHER
+    a, w = (part.repeat(1, 4, 1) for part in (parts.a, parts.w))
+    noisy = [x + 0.4 * torch.randn(x.shape, generator=gen, dtype=x.dtype) for x in (a, w)]
+    return Particles(noisy[0], noisy[1], torch.full((2, 4 * K), 1 / (4 * K), dtype=torch.float64))
+
+
+def test_a_large_ratio_tracks_the_two_timescales() -> None:
+    mu = near_the_teacher()
+    _, limit = flow(KERNEL, TEACHER, start(mu), FlowConfig("rk4", 0.05, 1.0, every=1.0))
+    best = limit[limit["time"] > 0].set_index("member")["loss"]
+    first = Joint(mu, covariances(KERNEL, TEACHER, mu).optimum, 0.0)
+    gaps = []
+    for ratio, dt in ((10.0, 0.02), (100.0, 0.005)):
+        _, history = joint_flow(KERNEL, TEACHER, first, ratio, dt, 1.0, every=10**6)
+        last = history[history["time"] > 0].set_index("member")["loss"]
+        gaps.append((last - best).abs().max())
+    assert gaps[0] > 3 * gaps[1], gaps
+
+
+def test_resumed_is_uninterrupted() -> None:
+    first = Joint(MU, W, 0.0)
+    whole, _ = joint_flow(KERNEL, TEACHER, first, 2.0, 0.05, 0.4)
+    half, _ = joint_flow(KERNEL, TEACHER, first, 2.0, 0.05, 0.2)
+    resumed, _ = joint_flow(KERNEL, TEACHER, half, 2.0, 0.05, 0.4)
+    assert (whole.mu.w - resumed.mu.w).abs().max() < 1e-13 and math.isclose(resumed.time, 0.4)
+
+
+def test_bad_values_and_divergence() -> None:
+    first = Joint(MU, W, 0.0)
+    for arguments, message in (((-1.0, 0.1, 1.0), "ratio=-1.0"), ((1.0, 0.0, 1.0), "dt=0.0")):
+        with pytest.raises(ConfigError, match=message):
+            joint_flow(KERNEL, TEACHER, first, *arguments)
+    with pytest.raises(ConfigError, match=r"w=\(2, 3, 3\)"):
+        joint_flow(KERNEL, TEACHER, Joint(MU, torch.zeros(2, 3, 3).double(), 0.0), 1.0, 0.1, 1.0)
+    with pytest.warns(RuntimeWarning), pytest.raises(Diverged, match="dt=100.0"):
+        joint_flow(KERNEL, TEACHER, first, 1e6, 100.0, 1000.0)
+    assert np.isfinite(joint_flow(KERNEL, TEACHER, first, 0.0, 0.1, 0.2)[1]["loss"]).all()
+
+
+def test_members_are_solo_runs() -> None:
+    both, _ = joint_flow(KERNEL, TEACHER, Joint(MU, W, 0.0), 2.0, 0.1, 0.3)
+    mu, teacher = (Particles(*(part[1:] for part in x)) for x in (MU, TEACHER))
+    alone, _ = joint_flow(KERNEL, teacher, Joint(mu, W[1:], 0.0), 2.0, 0.1, 0.3)
+    assert (both.mu.a[1] - alone.mu.a[0]).abs().max() < 1e-12 and (both.w[1] - alone.w[0]).abs().max() < 1e-12
