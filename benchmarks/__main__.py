@@ -23,15 +23,17 @@ from icl_lib.paths import write_atomic, write_json
 from icl_lib.provenance import versions
 from icl_lib.softmax.deep import DeepConfig, initial_params, train_deep
 from icl_lib.softmax.evaluate import BLOCK, evaluate, evaluate_params, select
+from icl_lib.softmax.gpt import GPTConfig, init_gpt
 from icl_lib.softmax.model import Params, backward
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import Prompts, sample_prompts, task_table
-from icl_lib.softmax.tasks import uniform_cover
+from icl_lib.softmax.tasks import all_tasks, uniform_cover
 from icl_lib.softmax.train import CHUNK, TrainConfig, initial_state, stacked_patterns, train, train_steps
 
 REPETITIONS = int(os.environ.get("BENCH_REPETITIONS", "21"))
 STEPS = 2 * CHUNK
 DEEP_STEPS = 2
+GPT_STEPS, GPT_RUNS = 400, 3  # of whole training runs, and how many of them
 SETTLED = 200  # steps after which most prompts of the GPT lie beyond the margin
 STEP = "µs per model and step"
 PROMPT = "µs per prompt"
@@ -192,6 +194,25 @@ def gpt_training() -> list[Case]:
     return cases
 
 
+def gpt_runs() -> list[tuple]:
+    """Whole training runs of a GPT as in the chapters (400 steps, lengths of 2 to 20): times, and the loss at the end."""
+    configs = [DeepConfig(tasks=all_tasks(6), seed=seed, n_steps=GPT_STEPS) for seed in range(3)]
+    sizes = GPTConfig()
+    benchmark, rows = "GPT training, whole run", []
+    for repetition in range(GPT_RUNS):
+        start = time.thread_time()
+        ours = train_deep(configs).losses[0]
+        seconds = time.thread_time() - start
+        rows.append((benchmark, "ensemble", setting(3), 1e6 * seconds / 3 / GPT_STEPS, STEP, repetition))
+        learner = gpt2.GPT2Learner(init_gpt(sizes, configs[0].patterns, configs[0].seed))
+        start = time.thread_time()
+        theirs = gpt2.train_gpt2(learner, gpt2.batches(configs[0]), configs[0].step_size, GPT_STEPS)
+        seconds = time.thread_time() - start
+        rows.append((benchmark, "transformers", setting(1), 1e6 * seconds / GPT_STEPS, STEP, repetition))
+    last = {"ensemble": float(ours[-50:].mean()), "transformers": float(theirs[-50:].mean())}
+    return rows + [(benchmark, f"loss, {name}", setting(1), value, "hinge loss", 0) for name, value in last.items()]
+
+
 def all_cases() -> list[Case]:
     sizes = [ensemble("ensemble size", members) for members in (1, 2, 5, 10, 20, 40)]
     sizes += [ensemble("batch size", members, batch) for members in (1, 10) for batch in (32, 64, 128, 256, 512)]
@@ -250,6 +271,10 @@ def report(table: pd.DataFrame) -> str:
             r = ratio(theirs, values(table, benchmark, "ensemble", members))
             words = "{0}, transformers: {of_minima:.2f} x as long (median {median:.2f}) as ours in an ensemble of {1}"
             lines.append(words.format(benchmark, members, **r))
+    runs = [values(table, "GPT training, whole run", name, n) for name, n in (("transformers", 1), ("ensemble", 3))]
+    lines.append(
+        "GPT training, whole run, transformers: {of_minima:.2f} x as long (median {median:.2f})".format(**ratio(*runs))
+    )
     rate = evaluation_rate(table)
     words = (
         "evaluation of a trained ensemble: {prompts:.0f} prompts a second, {share:.1%} of the rate of large products"
@@ -268,6 +293,7 @@ def main() -> None:
         case.call()
     for repetition in tqdm(range(REPETITIONS), disable=None):
         rows += [(*case[:3], float(f"{measure(case):.5g}"), case.unit, repetition) for case in cases]
+    rows += [(*row[:3], float(f"{row[3]:.5g}"), *row[4:]) for row in gpt_runs()]
     table = pd.DataFrame(rows, columns=COLUMNS)
     write_atomic(FILE, table.to_csv(index=False).encode())
     about = {"processor": processor(), "versions": versions(), "threads": 1, "repetitions": REPETITIONS}
