@@ -59,11 +59,12 @@ class FlowConfig:
 
 
 class State(NamedTuple):
-    """A flow between two steps: particles, and per member the time and the dissipation so far, the integral of sum p |v|^2."""
+    """A flow between two steps: particles; per member the time, and the integral of sum p |v|^2 so far; steps taken."""
 
     mu: Particles
     time: Float[Tensor, " E"]
     dissipated: Float[Tensor, " E"]
+    step: int = 0
 
 
 Change = Callable[
@@ -91,7 +92,7 @@ def _euler(state: State, of: Callable[[Particles], Velocity], dt: Tensor, cap: f
     v = of(state.mu)
     speed2 = _speed2(state.mu, v)
     dt = torch.minimum(dt, cap / speed2.sqrt().clamp(min=1e-300))
-    return State(_moved(state.mu, v, dt), state.time + dt, state.dissipated + dt * speed2)
+    return State(_moved(state.mu, v, dt), state.time + dt, state.dissipated + dt * speed2, state.step + 1)
 
 
 def _rk4(state: State, of: Callable[[Particles], Velocity], dt: Tensor) -> State:
@@ -105,7 +106,7 @@ def _rk4(state: State, of: Callable[[Particles], Velocity], dt: Tensor) -> State
     a, w = (sum(c * getattr(v, name) for c, v in zip(weights, slopes, strict=True)) for name in ("a", "w"))
     speed2 = sum(c * s for c, s in zip(weights, speeds, strict=True))
     mean = slopes[0]._replace(a=a, w=w)
-    return State(_moved(state.mu, mean, dt), state.time + dt, state.dissipated + dt * speed2)
+    return State(_moved(state.mu, mean, dt), state.time + dt, state.dissipated + dt * speed2, state.step + 1)
 
 
 def _adaptive(state: State, of: Callable[[Particles], Velocity], dt: Tensor, tolerance: float) -> State:
@@ -125,7 +126,8 @@ def _adaptive(state: State, of: Callable[[Particles], Velocity], dt: Tensor, tol
     done = solve_ivp(slope, (0.0, float(dt[0])), y, method="DOP853", rtol=tolerance, atol=tolerance / 100)
     if not done.success:
         raise Diverged(f"time {float(state.time[0]):.6g}: {done.message}")
-    return State(unpack(done.y[:, -1]), state.time + dt, torch.as_tensor(done.y[:, -1]).split(sizes)[2].clone())
+    dissipated = torch.as_tensor(done.y[:, -1]).split(sizes)[2].clone()
+    return State(unpack(done.y[:, -1]), state.time + dt, dissipated, state.step + 1)
 
 
 def flow(
