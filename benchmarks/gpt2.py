@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.module import Dense, dense
+from benchmarks.module import Dense, dense, take_steps
 from icl_lib.rng import generator
 from icl_lib.softmax.deep import DeepConfig
 from icl_lib.softmax.gpt import GPTParams
@@ -73,11 +73,4 @@ def batches(config: DeepConfig) -> Iterator[Dense]:
 def train_gpt2(learner: GPT2Learner, batches: Iterator[Dense] | Sequence[Dense], step_size: float, n: int) -> Tensor:
     """n steps of Adam on the hinge loss; returns the losses."""
     optimizer = torch.optim.Adam(learner.parameters(), lr=step_size)
-    losses = []
-    for prompts, _ in zip(batches, range(n), strict=False):
-        loss = (1 - prompts.target * learner(prompts)).relu().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-    return torch.stack(losses)
+    return take_steps(learner, optimizer, batches, n)

@@ -66,11 +66,10 @@ def batches(config: TrainConfig) -> Iterator[Dense]:
         chunk += 1
 
 
-def train_module(
-    learner: ModuleLearner, batches: Iterator[Dense] | Sequence[Dense], step_size: float, n: int
+def take_steps(
+    learner: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterator[Dense] | Sequence[Dense], n: int
 ) -> Tensor:
-    """n steps of SGD on the hinge loss; returns the losses."""
-    optimizer = torch.optim.SGD([p for p in learner.parameters() if p.requires_grad], lr=step_size)
+    """n steps on the hinge loss, one batch each, by autograd; returns the losses."""
     losses = []
     for prompts, _ in zip(batches, range(n), strict=False):
         loss = (1 - prompts.target * learner(prompts)).relu().mean()
@@ -79,3 +78,11 @@ def train_module(
         optimizer.step()
         losses.append(loss.detach())
     return torch.stack(losses)
+
+
+def train_module(
+    learner: ModuleLearner, batches: Iterator[Dense] | Sequence[Dense], step_size: float, n: int
+) -> Tensor:
+    """n steps of SGD on the hinge loss; returns the losses."""
+    optimizer = torch.optim.SGD([p for p in learner.parameters() if p.requires_grad], lr=step_size)
+    return take_steps(learner, optimizer, batches, n)
