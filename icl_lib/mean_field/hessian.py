@@ -37,7 +37,7 @@ def exact_loss(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Tenso
     a = _gram_products(kernel, mu.w, teacher).mT @ weighted
     b = _gram_products(kernel, mu.w, mu).mT @ weighted
     c = _gram_products(kernel, teacher.w, teacher).mT @ (teacher.a * teacher.p[..., None])
-    return (c.diagonal(dim1=1, dim2=2).sum(-1) - (a * torch.linalg.solve(b, a.mT).mT).sum((1, 2))) / 2
+    return (c.diagonal(dim1=1, dim2=2).sum(-1) - (a * torch.linalg.solve_ex(b, a.mT)[0].mT).sum((1, 2))) / 2
 
 
 def hessian_product(

@@ -1,0 +1,108 @@
+"""Where descent ends: many small starts, polished by a second-order method and classified (for Kim & Suzuki 2024, Theorem 3.3).
+
+Saddle-free Newton steps (Dauphin et al. 2014): -|Hessian|^{-1} gradient, |.| of the eigenvalues, and the best of a few
+multiples. They leave saddles along negative curvature and settle at minima only, so that an end which is not at loss 0
+shows a possible trap. The outputs are whitened at every step: the loss does not see it, and the Hessian stays well
+conditioned. All starts that share a teacher move as one batch; one that is done drops out.
+"""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.func import grad, grad_and_value, jacrev, vmap
+
+from icl_lib.mean_field.hessian import exact_loss
+from icl_lib.mean_field.kernels import Kernel
+from icl_lib.mean_field.landscape import covariances
+from icl_lib.mean_field.measure import Particles, check_particles, inverse_root
+from icl_lib.validate import require, require_integer, require_number
+
+SCALES = (3.0, 2.0, 1.0, 0.5, 0.2, 0.05, 0.01, 1e-3, 1e-5, 1e-7)
+CHUNK = 128  # Hessians at a time
+KINDS = ("global minimum", "strict saddle", "trap", "unresolved")
+
+
+def _loss_of(kernel: Kernel, teacher: Particles, mu: Particles) -> Callable[[Tensor], Tensor]:
+    """The loss as a function of one member's coordinates, flat."""
+    _, n, k = mu.a.shape
+
+    def loss(theta: Tensor) -> Tensor:
+        t = theta.view(1, n, -1)
+        return exact_loss(kernel, teacher, Particles(t[..., :k], t[..., k:], mu.p[:1]))[0]
+
+    return loss
+
+
+def _whitened(kernel: Kernel, theta: Tensor, n: int, k: int) -> Tensor:
+    """a -> B^{-1/2} a: the loss does not see it, and Newton steps cannot drift to where B is nearly singular."""
+    t = theta.view(len(theta), n, -1)
+    a, w = t[..., :k], t[..., k:]
+    sigma = a.mT @ kernel.gram(w, w) @ a / n**2
+    return torch.cat([a @ inverse_root(sigma, "Sigma_mumu"), w], dim=2).flatten(1)
+
+
+def _best_step(loss: Callable, theta: Tensor, value: Tensor, steps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Each member's best multiple of one of its steps; at a degenerate minimum it is more than one Newton step."""
+    tried = [theta + scale * step for step in steps for scale in SCALES]
+    best, which = torch.stack([vmap(loss)(new) for new in tried]).nan_to_num(nan=torch.inf).min(0)
+    return torch.stack(tried)[which, torch.arange(len(theta))], best >= value
+
+
+def polish(
+    kernel: Kernel, teacher: Particles, mu: Particles, n_steps: int = 300, floor: float = 1e-4, flat: float = 1e-7
+) -> tuple[Particles, pd.DataFrame]:
+    """Descend from every member of ``mu`` and say what its end is.
+
+    Args:
+        teacher: one, shared by all members. Equal masses in ``mu``, shared by all members.
+        n_steps: at most so many Newton steps.
+        floor: a loss below this share of that of a model without features, tr Sigma_{mu° mu°} / 2, is a global minimum.
+        flat: a gradient below this, relative to the same loss, is a critical point.
+
+    Returns:
+        The ends, and one row per member: member, loss and height (relative to the loss without features), slope (length
+        of the gradient, relative), curvature (smallest eigenvalue of the Hessian over the largest absolute one), steps,
+        kind: "global minimum"; "strict saddle", flat with curvature below -1e-6; "trap", flat without it; "unresolved".
+    """
+    check_particles(mu)
+    require(len(teacher.p) == 1, "teacher", len(teacher.p), "one, shared by all members")
+    require_integer("n_steps", n_steps, 1)
+    for name, number in (("floor", floor), ("flat", flat)):
+        require_number(name, number, low=1e-15, allowed="a finite number above 0")
+    loss, k = _loss_of(kernel, teacher, mu), mu.a.shape[2]
+    size = float(covariances(kernel, teacher, teacher).c.diagonal(dim1=1, dim2=2).sum()) / 2
+    theta = torch.cat([mu.a, mu.w], dim=2).flatten(1).clone()
+    taken = torch.zeros(len(theta), dtype=torch.long)
+    slopes, curvature, losses = (torch.full((len(theta),), torch.nan, dtype=theta.dtype) for _ in range(3))
+    active = torch.arange(len(theta))
+    for _ in range(n_steps + 1):
+        theta[active] = _whitened(kernel, theta[active], *mu.a.shape[1:])
+        gradient, value = vmap(grad_and_value(loss))(theta[active])
+        values, vectors = torch.linalg.eigh(vmap(jacrev(grad(loss)), chunk_size=CHUNK)(theta[active]))
+        largest = values.abs().amax(1)
+        losses[active], slopes[active] = value / size, gradient.norm(dim=1) / size
+        curvature[active] = values[:, 0] / largest
+        done = (value / size < floor) | ((slopes[active] < flat) & (curvature[active] > -1e-6))
+        inner = torch.einsum("epq,ep->eq", vectors, gradient)
+        damped = values.abs().maximum(1e-9 * largest[:, None])
+        step = -torch.einsum("epq,eq->ep", vectors, inner / damped)
+        step *= (theta.shape[1] ** 0.5 / step.norm(dim=1, keepdim=True).clamp(min=1e-300)).clamp(max=1)
+        downhill = -gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-300)
+        moved, stuck = _best_step(loss, theta[active], value, (step, downhill))
+        go = ~(done | stuck)
+        theta[active[go]] = moved[go]
+        taken[active[go]] += 1
+        active = active[go]
+        if not len(active):
+            break
+    critical = slopes < flat
+    kind = [
+        KINDS[0] if low else KINDS[3] if not still else KINDS[1] if bent else KINDS[2]
+        for low, still, bent in zip(losses < floor, critical, curvature < -1e-6, strict=True)
+    ]
+    t = theta.view(len(theta), mu.a.shape[1], -1)
+    table = {"member": range(len(theta)), "loss": losses * size, "height": losses, "slope": slopes}
+    table |= {"curvature": curvature, "steps": taken, "kind": kind}
+    return Particles(t[..., :k], t[..., k:], mu.p), pd.DataFrame(table)
