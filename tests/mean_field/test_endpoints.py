@@ -1,9 +1,10 @@
 """Polished ends: global minima where the model is wide, traps where it is too narrow, saddles where it starts on one."""
 
+import pandas as pd
 import pytest
 import torch
 
-from icl_lib.mean_field.endpoints import KINDS, polish
+from icl_lib.mean_field.endpoints import KINDS, polish, trap_share
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.erf_sum import tanh
 from icl_lib.mean_field.landscape import covariances, loss, velocity
@@ -58,3 +59,11 @@ def test_refused(changes: dict, message: str) -> None:
         polish(Erf(), teachers([WIDE], Erf()), starts(4, 2, 1), **changes)
     with pytest.raises(ConfigError, match="teacher=2"):
         polish(Erf(), teachers([WIDE] * 2, Erf()), starts(4, 2, 1))
+
+
+def test_unresolved_ends_count_as_traps() -> None:
+    """With no trap in n starts the upper end solves (1 - p)^n = 0.025."""
+    none = trap_share(pd.DataFrame({"kind": [KINDS[0]] * 99 + [KINDS[1]]}))
+    assert none == (0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 100)), 100)
+    some = trap_share(pd.DataFrame({"kind": [KINDS[0]] * 6 + [KINDS[2]] * 3 + [KINDS[3]]}))
+    assert some.estimate == 0.4 and 0 < some.low < 0.4 < some.high < 1
