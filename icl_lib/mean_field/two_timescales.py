@@ -1,0 +1,174 @@
+"""W at fixed particles, and the joint flow at any ratio of the timescales (Kim & Suzuki 2024, Lemma 3.1).
+
+At fixed mu dW/dt = A^T A (1 - W B) is linear: with A^T A = U diag(s) U^T and B = V diag(b) V^T the entry (i, j) of
+U^T (W - B^{-1}) V falls like exp(-s_i b_j t), and L_TF - L = 1/2 |A (W - B^{-1}) B^{1/2}|^2 at twice these rates (derived
+by us). ``relax`` does not use this: it integrates the flow numerically.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+from icl_lib.mean_field.flow import Diverged
+from icl_lib.mean_field.joint import Joint, joint_velocity, slope_in_w
+from icl_lib.mean_field.kernels import Kernel
+from icl_lib.mean_field.landscape import Covariances, covariances, loss, loss_at
+from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles
+from icl_lib.mean_field.perturb import displace, isotropic
+from icl_lib.validate import require, require_choice, require_integer, require_number
+
+
+def noisy_copies(teacher: Particles, copies: int, noise: float, seeds: Sequence[int]) -> Particles:
+    """Every neuron of the teacher `copies` times, moved at random by `noise` in root mean square: A is well conditioned.
+
+    Member e draws from the stream "perturb" of seeds[e].
+    """
+    require_integer("copies", copies, 1)
+    a, w, p = (part.repeat_interleave(copies, dim=1) for part in teacher)
+    mu = Particles(a, w, p / copies)
+    return displace(mu, isotropic(mu, seeds), noise)
+
+
+def rates(cov: Covariances) -> Float[Tensor, "E k k"]:
+    """2 s_i b_j, both ascending: the rates at which the parts of L_TF - L fall at fixed mu; [:, 0, 0] is the slowest."""
+    s, b = (torch.linalg.eigvalsh(x) for x in (cov.a.mT @ cov.a, cov.b))
+    return 2 * s[:, :, None] * b[:, None, :]
+
+
+def excess(cov: Covariances, w: Float[Tensor, "E k k"]) -> Float[Tensor, " E"]:
+    """L_TF(mu, W) - L(mu) = 1/2 tr(A D B D^T A^T), D = W - B^{-1}: no cancellation, so that it can be followed down."""
+    ad = cov.a @ (w - cov.optimum)
+    return (ad * (ad @ cov.b)).sum((1, 2)) / 2
+
+
+def relax(
+    cov: Covariances,
+    w: Float[Tensor, "E k k"],
+    horizon: Float[Tensor, " E"],
+    n_points: int,
+    method: str = "rk4",
+    tolerance: float = 1e-8,
+) -> Float[Tensor, "E T"]:
+    """L_TF - L along the flow of W at fixed mu, at T = n_points + 1 times from 0 to each member's horizon.
+
+    Args:
+        w: where the members start.
+        method: "rk4", fixed steps, which keep the relative size of slow parts down to rounding; or "radau" of scipy
+            (implicit, order 5), for stiff flows, whose parts are lost once they are below its tolerance.
+        tolerance: of "radau", relative; absolute is a hundredth of it.
+
+    Raises:
+        Diverged: the solver gave up; names the member.
+    """
+    require_choice("method", method, ("rk4", "radau"))
+    require_integer("n_points", n_points, 1)
+    require_number("tolerance", tolerance, low=1e-14, high=0.1)
+    ok = horizon.shape == w.shape[:1] and bool((horizon.isfinite() & (horizon > 0)).all())
+    require(ok, "horizon", horizon.tolist(), "positive and finite, one per member")
+    run = partial(_radau, tolerance=tolerance) if method == "radau" else _rk4
+    return run(cov, w, horizon, n_points)
+
+
+def _rk4(cov: Covariances, w: Tensor, horizon: Tensor, n_points: int) -> Tensor:
+    fastest = rates(cov)[:, -1, -1] / 2
+    substeps = int((horizon * fastest / n_points).max().ceil().clamp(min=1))
+    h, found = (horizon / n_points / substeps)[:, None, None], [excess(cov, w)]
+    for _ in range(n_points):
+        for _ in range(substeps):
+            k1 = slope_in_w(cov, w)
+            k2 = slope_in_w(cov, w + h / 2 * k1)
+            k3 = slope_in_w(cov, w + h / 2 * k2)
+            w = w + h / 6 * (k1 + 2 * k2 + 2 * k3 + slope_in_w(cov, w + h * k3))
+        found.append(excess(cov, w))
+    return torch.stack(found, dim=1)
+
+
+def _radau(cov: Covariances, w: Tensor, horizon: Tensor, n_points: int, tolerance: float) -> Tensor:
+    found = []
+    for e in range(len(w)):
+        one = Covariances(*(part[e : e + 1] for part in cov))
+
+        def slope(_: float, y: np.ndarray, one: Covariances = one) -> np.ndarray:
+            return slope_in_w(one, torch.as_tensor(y).view_as(one.b)).flatten().numpy()
+
+        jacobian = -np.kron((one.a.mT @ one.a)[0].numpy(), one.b[0].numpy())
+        at = np.linspace(0.0, float(horizon[e]), n_points + 1)
+        options = {"rtol": tolerance, "atol": tolerance / 100, "jac": jacobian}
+        done = solve_ivp(slope, (0.0, at[-1]), w[e].flatten().numpy(), method="Radau", t_eval=at, **options)
+        if not done.success:
+            raise Diverged(f"member {e}, tolerance={tolerance}: {done.message}")
+        path = torch.as_tensor(done.y.T.copy()).view(-1, *one.b.shape[1:])
+        found.append(excess(Covariances(*(part.expand(len(path), -1, -1) for part in one)), path))
+    return torch.stack(found)
+
+
+def relaxed(cov: Covariances, w: Float[Tensor, "E k k"], time: float) -> Float[Tensor, "E k k"]:
+    """Where the flow of W at fixed mu is after `time`, exactly; W_mu = B^{-1} for an infinite one."""
+    best = cov.optimum
+    if time == math.inf:
+        return best
+    (s, u), (b, v) = (torch.linalg.eigh(x) for x in (cov.a.mT @ cov.a, cov.b))
+    decay = torch.exp(-time * s[:, :, None] * b[:, None, :])
+    return best + u @ ((u.mT @ (w - best) @ v) * decay) @ v.mT
+
+
+def split_flow(
+    kernel: Kernel, teacher: Particles, state: Joint, ratio: float, dt: float, t_end: float, every: int = 1
+) -> tuple[Joint, pd.DataFrame]:
+    """The joint flow by Strang's splitting: W exactly for dt/2, the particles by Runge-Kutta for dt at fixed W, W again.
+
+    Of order 2, and stable for any `ratio`, where ``joint_flow`` needs steps of order 1 / ratio. A ratio of inf keeps W at
+    W_mu between the steps: the two-timescale flow to order 1.
+
+    Returns:
+        As ``joint_flow``.
+
+    Raises:
+        Diverged: a loss is not finite, or B is singular; names time and dt.
+    """
+    check_particles(state.mu)
+    if ratio != math.inf:
+        require_number("ratio", ratio, low=0)
+    require_number("dt", dt, low=1e-12, allowed="a finite number above 0")
+    rows: list[tuple] = []
+
+    def record(now: Joint) -> None:
+        cov = covariances(kernel, teacher, now.mu)
+        losses, best = loss_at(cov, now.w), loss(cov)
+        if not losses.isfinite().all():
+            raise Diverged(f"time {now.time:.6g}, dt={dt}: a loss is NaN or infinite")
+        rows.extend((i, now.time, *pair) for i, pair in enumerate(zip(losses.tolist(), best.tolist(), strict=True)))
+
+    def moved(mu: Particles, slope: tuple[Tensor, ...], h: float) -> Particles:
+        return mu._replace(a=mu.a + h * slope[0], w=mu.w + h * slope[1])
+
+    n_steps = max(0, round((t_end - state.time) / dt))
+    try:
+        record(state)
+        for step in range(1, n_steps + 1):
+            w = relaxed(covariances(kernel, teacher, state.mu), state.w, ratio * dt / 2)
+            slopes, at = [], state.mu
+            for fraction in (0.5, 0.5, 1.0, 0.0):
+                slopes.append(joint_velocity(kernel, teacher, at, w)[:2])
+                at = moved(state.mu, slopes[-1], fraction * dt)
+            mean = [sum(c * s for c, s in zip((1, 2, 2, 1), x, strict=True)) / 6 for x in zip(*slopes, strict=True)]
+            mu = moved(state.mu, tuple(mean), dt)
+            state = Joint(mu, relaxed(covariances(kernel, teacher, mu), w, ratio * dt / 2), state.time + dt)
+            if step % every == 0 or step == n_steps:
+                record(state)
+    except SingularCovariance as cause:
+        raise Diverged(f"time {state.time:.6g}, dt={dt}: {cause}") from cause
+    return state, pd.DataFrame(rows, columns=["member", "time", "loss", "optimum"])
+
+
+def invariant(state: Joint, ratio: float) -> Float[Tensor, "E k k"]:
+    """E[a a^T] - (W W^T + W^T W) / ratio, which the joint flow conserves (derived by us, see ``joint.py``)."""
+    second = (state.mu.a * state.mu.p[..., None]).mT @ state.mu.a
+    return second - (state.w @ state.w.mT + state.w.mT @ state.w) / ratio
