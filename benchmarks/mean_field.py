@@ -1,13 +1,25 @@
 """The exact velocity of Paper K's dynamics against autograd, for N particles at d = 20, k = 5, erf, in float64.
 
-Run ``python -m benchmarks.mean_field``; it prints and writes nothing. To wire it into ``__main__``, make a ``Case`` of each
-pair in ``calls`` with unit "µs per velocity" (work 1).
+``python -m benchmarks.mean_field`` (part of ``make bench``) writes mean_field.csv beside this file: ours against autograd
+through the exact loss, through the loss on sampled inputs, and JAX's jit(grad) of the exact loss; our cost against N, d
+and k; and the memory that one velocity takes. All that is compared takes turns in one process on one core.
 """
 
-import time
-from collections.abc import Callable
-from statistics import median
+import os
 
+# Before jax is imported: one thread, as for everything else that is timed.
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -17,17 +29,23 @@ from icl_lib.mean_field.hessian import exact_loss
 from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
 from icl_lib.mean_field.sampled import gaussian_inputs
+from icl_lib.paths import write_atomic
 from icl_lib.rng import generator
 
-SIZES = (500, 1000, 4000)
+jax.config.update("jax_enable_x64", True)
+
+FILE = Path(__file__).with_name("mean_field.csv")
+REPETITIONS = {500: 15, 1000: 15, 4000: 7, 10000: 2}
+GRIDS = {"N": (250, 500, 1000, 2000, 4000, 8000), "d": (5, 10, 20, 40, 80), "k": (1, 2, 5, 10, 20)}
+MEMORY = (2500, 5000, 10000, 20000)
 SAMPLES = 2000  # inputs of the sampled gradient that is timed; more are extrapolated
 WANTED = 0.01  # relative L2 error of grad_w
 
 
-def setting(n: int) -> tuple[Particles, Particles]:
+def setting(n: int, d: int = 20, k: int = 5) -> tuple[Particles, Particles]:
     """The axes teacher and the documented random start."""
-    teacher = teachers([TeacherConfig(spectrum=(1.0,) * 5)], Erf())
-    return teacher, initial_particles([InitConfig(n=n)])
+    teacher = teachers([TeacherConfig("axes", k, max(d, k), k, spectrum=(1.0,) * k)], Erf())
+    return teacher, initial_particles([InitConfig("aligned", n, max(d, k), k)])
 
 
 def flops(n: int, n_teacher: int = 5, d: int = 20, k: int = 5) -> int:
@@ -59,13 +77,33 @@ def autograd_sampled(teacher: Particles, mu: Particles, n_samples: int, seed: in
     return w.grad
 
 
+def jax_gradient(teacher: Particles, mu: Particles) -> Callable[[], object]:
+    """(c) The gradient of (a) as JAX compiles it."""
+
+    def gram(w: jax.Array, v: jax.Array) -> jax.Array:
+        lengths = jnp.sqrt((1 + 2 * (w**2).sum(1))[:, None] * (1 + 2 * (v**2).sum(1)))
+        return 2 / jnp.pi * jnp.arcsin(2 * w @ v.T / lengths)
+
+    known_w, known = jnp.asarray(teacher.w[0].numpy()), jnp.asarray((teacher.a * teacher.p[..., None])[0].numpy())
+    masses = jnp.asarray(mu.p[0].numpy())
+
+    def loss(a: jax.Array, w: jax.Array) -> jax.Array:
+        weighted = a * masses[:, None]
+        cross, own = (gram(w, known_w) @ known).T @ weighted, (gram(w, w) @ weighted).T @ weighted
+        return -(cross * jnp.linalg.solve(own, cross.T).T).sum() / 2  # the constant tr C / 2 is left out
+
+    compiled, (a, w) = jax.jit(jax.grad(loss, (0, 1))), (jnp.asarray(part[0].numpy()) for part in mu[:2])
+    return lambda: jax.block_until_ready(compiled(a, w))
+
+
 def calls(n: int) -> dict[str, Callable[[], object]]:
     """What to time at N particles."""
     teacher, mu = setting(n)
     return {
-        "exact": lambda: velocity(Erf(), teacher, mu),
+        "ours": lambda: velocity(Erf(), teacher, mu),
         "autograd, exact loss": lambda: autograd_exact(teacher, mu),
-        f"autograd, {SAMPLES} inputs": lambda: autograd_sampled(teacher, mu, SAMPLES),
+        "JAX jit(grad), exact loss": jax_gradient(teacher, mu),
+        "autograd, sampled inputs": lambda: autograd_sampled(teacher, mu, SAMPLES),
     }
 
 
@@ -77,40 +115,68 @@ def sampling_error(n: int, draws: int = 4) -> float:
     return float(torch.stack([(g - exact).square().sum() / exact.square().sum() for g in found]).mean().sqrt())
 
 
-def seconds(call: Callable[[], object]) -> float:
-    start = time.thread_time()
-    call()
-    return time.thread_time() - start
+def take_turns(cases: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
+    """Median processor time of each, in seconds; the first round warms up."""
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for repetition in range(repetitions + 1):
+        for name, call in cases.items():
+            start = time.process_time()
+            call()
+            times[name] += [time.process_time() - start] if repetition else []
+    return {name: float(torch.tensor(t, dtype=torch.float64).median()) for name, t in times.items()}
 
 
-def main(repetitions: int = 7) -> None:
-    """Best and median processor time; everything takes turns, dgemm included."""
-    torch.set_num_threads(1)
+def compared(n: int, repetitions: int) -> list[dict[str, object]]:
+    """Rows of all methods at N; sampling is extrapolated to ``WANTED``: error as S^-1/2, time as S."""
     big = torch.rand(1500, 1500, dtype=torch.float64)
     out = torch.empty_like(big)
+    found = take_turns({"dgemm": lambda: torch.mm(big, big, out=out), **calls(n)}, repetitions)
+    peak, error = 2 * 1500**3 / found.pop("dgemm"), sampling_error(n)
+    found["autograd, sampled inputs"] *= max(1.0, (error / WANTED) ** 2)
+    share = flops(n) / found["ours"] / peak
+    rows = [
+        {"kind": "compared", "method": m, "N": n, "seconds": t, "ratio": t / found["ours"]} for m, t in found.items()
+    ]
+    rows[0] |= {"share_of_dgemm": share}
+    return rows
+
+
+def _peak(n: int, queue: "multiprocessing.Queue[tuple[int, int]]") -> None:
+    teacher, mu = setting(n)
+    velocity(Erf(), *setting(100))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    velocity(Erf(), teacher, mu)
+    queue.put((before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+
+
+def memory(n: int) -> float:
+    """Mebibytes that one velocity adds to the peak of a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_peak, args=(n, queue))
+    process.start()
+    before, after = queue.get()
+    process.join()
+    return (after - before) / 1024
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    rows: list[dict[str, object]] = []
     with threadpool_limits(1):
-        for n in SIZES:
-            of_n = {"dgemm": lambda: torch.mm(big, big, out=out), **calls(n)}
-            times: dict[str, list[float]] = {name: [] for name in of_n}
-            for repetition in range(repetitions + 1):
-                for name, call in of_n.items():
-                    taken = seconds(call)
-                    times[name] += [taken] if repetition else []  # the first warms up
-            best = {name: min(t) for name, t in times.items()}
-            peak, own = 2 * 1500**3 / best["dgemm"], best["exact"]
-            print(
-                f"N={n}: exact {1e3 * own:.2f} ms (median {1e3 * median(times['exact']):.2f}), "
-                f"{flops(n) / own / peak:.1%} of {peak / 1e9:.1f} GF/s"
-            )
-            for name, t in list(best.items())[2:]:
-                print(f"  {name}: {1e3 * t:.1f} ms, {t / own:.1f} x as long")
-            error = sampling_error(n)
-            factor = max(1.0, (error / WANTED) ** 2)
-            of_samples = factor * best[f"autograd, {SAMPLES} inputs"] / own
-            print(
-                f"  its error {error:.2g}; EXTRAPOLATED (error as S^-1/2, time as S) to {WANTED}: "
-                f"{factor * SAMPLES:.2g} inputs, {of_samples:.3g} x as long"
-            )
+        for n, repetitions in REPETITIONS.items():
+            rows += compared(n, repetitions)
+            print(pd.DataFrame(rows[-4:]).to_string(index=False), flush=True)
+        for axis, values in GRIDS.items():
+            of_axis = {}
+            for value in values:
+                at = {"n": 2000, "d": 20, "k": 5} | {axis.lower(): value}
+                of_axis[str(value)] = (lambda pair: lambda: velocity(Erf(), *pair))(setting(**at))
+            rows += [{"kind": axis, "N": float(v), "seconds": t} for v, t in take_turns(of_axis, 7).items()]
+    rows += [{"kind": "memory", "N": n, "mebibytes": memory(n)} for n in MEMORY]
+    table = pd.DataFrame(rows).rename(columns={"N": "value"})
+    print(table.to_string(index=False))
+    write_atomic(FILE, table.to_csv(index=False, float_format="%.4g").encode())
 
 
 if __name__ == "__main__":
