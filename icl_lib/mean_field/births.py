@@ -6,7 +6,7 @@ probability 1 - exp(-gamma dt) in a step of length dt, which has this limit for 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool
@@ -24,7 +24,7 @@ class BirthDeath:
 
     Attributes:
         rate: gamma, births per particle and unit of time.
-        reference: pi, as an initialisation (its n and seed are not used).
+        reference: pi, as an initialisation (its n, d, k and seed are not used).
         anneal_until: gamma falls linearly to 0 at this time; inf for a constant rate, whose births put a floor under L.
     """
 
@@ -58,12 +58,11 @@ def births(config: BirthDeath, seeds: Sequence[int]) -> Change:
     def change(state: State, dt: float) -> Particles:
         mu, gamma = state.mu, config.at(state.time)
         require(len(seeds) == len(mu.p), "seeds", list(seeds), f"one per member, {len(mu.p)}")
-        shape = {"n": mu.a.shape[1], "d": mu.w.shape[2], "k": mu.a.shape[2]}
-        kind, size = config.reference.kind, config.reference.size
+        n, d, k = mu.a.shape[1], mu.w.shape[2], mu.a.shape[2]
         fresh = initial_particles(
-            [InitConfig(kind, **shape, size=size, seed=stream_seed(s, "newborn", state.step)) for s in seeds]
+            [replace(config.reference, n=n, d=d, k=k, seed=stream_seed(s, "newborn", state.step)) for s in seeds]
         )
-        born = torch.stack([_born(g, dt, shape["n"], s, state.step) for g, s in zip(gamma, seeds, strict=True)])
+        born = torch.stack([_born(g, dt, n, s, state.step) for g, s in zip(gamma, seeds, strict=True)])
         a, w = (torch.where(born[..., None], new, old) for new, old in zip(fresh[:2], mu[:2], strict=True))
         return mu._replace(a=a, w=w)
 

@@ -133,6 +133,7 @@ class InitConfig:
         n, d, k: particles, inputs, outputs.
         size: root mean square of |w|; 1.5 to 4 is good.
         seed: of the stream "particles".
+        axes: inputs that w may look at, the others are exactly 0 (|w| keeps its size); None for all. A bad support.
     """
 
     kind: str = "aligned"
@@ -141,11 +142,16 @@ class InitConfig:
     k: int = 5
     size: float = 2.0
     seed: int = 0
+    axes: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         _check_sizes(self, ("aligned", "independent"))
         if self.kind == "aligned":
             require(self.k <= self.d, "d", self.d, f"at least k = {self.k}: output j looks at input j")
+        if self.axes is not None:
+            inside = isinstance(self.axes, tuple) and len(set(self.axes)) == len(self.axes) > 0
+            inside = inside and all(isinstance(i, int) and 0 <= i < self.d for i in self.axes)
+            require(inside, "axes", self.axes, f"None, or a tuple of different input numbers below d = {self.d}")
 
 
 def _normal(gen: torch.Generator, *shape: int) -> Tensor:
@@ -180,7 +186,12 @@ def teachers(configs: Sequence[TeacherConfig], kernel: Kernel) -> Particles:
 def _start(config: InitConfig) -> Particles:
     gen = generator(config.seed, "particles")
     w, a = _normal(gen, config.n, config.d), _normal(gen, config.n, config.k)
-    w *= config.size / config.d**0.5
+    if config.axes is None:
+        w *= config.size / config.d**0.5
+    else:
+        mask = torch.zeros(config.d, dtype=w.dtype)
+        mask[list(config.axes)] = config.size / len(config.axes) ** 0.5
+        w *= mask
     if config.kind == "aligned":
         a += w[:, : config.k].tanh()
     return Particles(a[None], w[None], uniform(config.n))

@@ -69,6 +69,13 @@ def test_births_rescue_a_support_that_misses_an_axis() -> None:
     assert helped["loss"].iloc[-1] < 0.25
 
 
+def test_a_reference_on_some_axes_stays_there() -> None:
+    flat = InitConfig("aligned", 8, D, K, 2.0, axes=(1, 3))
+    after = births(BirthDeath(1.0, flat), [5])(start(particles(4000, [0])), 50.0)
+    assert after.w[..., [0, 2, 4]].abs().max() == 0
+    assert after.w.square().sum(-1).mean().item() == pytest.approx(4.0, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -11,6 +11,7 @@ from icl_lib.mean_field.escape import (
     READINGS,
     escape_times,
     growth_rate,
+    log_ratio,
     modes,
     overlaps,
     process,
@@ -94,6 +95,13 @@ def test_crossing_times() -> None:
     assert math.isnan(escape_times(history, torch.tensor([0.5, 0.1]))[1])
     with pytest.raises(ConfigError, match="levels=1: must be one per member, 2"):
         escape_times(history, torch.tensor([0.5]))
+
+
+def test_ratios_of_censored_times() -> None:
+    seen = torch.tensor([1.0, 10.0, float("nan")]), torch.tensor([10.0, float("nan"), float("nan")])
+    assert log_ratio(*seen, 100.0).tolist() == pytest.approx([-1.0, -1.0, 0.0])
+    with pytest.raises(ConfigError, match="end=5.0: must be at least every time"):
+        log_ratio(*seen, 5.0)
 
 
 def test_bad_values_are_refused() -> None:

@@ -101,6 +101,16 @@ def test_starts() -> None:
     assert torch.allclose(aligned.p.sum(1), torch.ones(1, dtype=torch.float64))
 
 
+def test_a_start_on_some_axes() -> None:
+    """Zero elsewhere, of the same size, the same draws; all axes is the isotropic start."""
+    flat, whole, every = (
+        initial_particles([InitConfig("aligned", 3000, 5, 2, 2.0, 1, axes)]) for axes in ((0, 3), None, tuple(range(5)))
+    )
+    assert flat.w[..., [1, 2, 4]].abs().max() == 0
+    assert flat.w.square().sum(-1).mean().item() == pytest.approx(4.0, rel=0.05)
+    assert torch.allclose(every.w, whole.w) and torch.allclose(every.a, whole.a)
+
+
 @pytest.mark.parametrize(
     ("kind", "bad", "message"),
     [
@@ -110,6 +120,9 @@ def test_starts() -> None:
         (InitConfig, {"size": 0.0}, "size=0.0: must be a finite number above 0"),
         (InitConfig, {"size": math.nan}, "size=nan: must be"),
         (InitConfig, {"n": 2.0}, "n=2.0: must be an integer"),
+        (InitConfig, {"axes": (0, 20)}, r"axes=\(0, 20\): must be None, or a tuple of different input numbers below d"),
+        (InitConfig, {"axes": ()}, r"axes=\(\): must be None"),
+        (InitConfig, {"axes": (1, 1)}, r"axes=\(1, 1\): must be None"),
         (InitConfig, {"seed": -1}, "seed=-1: must be an integer >= 0"),
         (TeacherConfig, {"k": 6}, "k=6: must be at most n = 5"),
         (TeacherConfig, {"d": 4}, "d=4: must be at least k = 5"),
