@@ -12,7 +12,6 @@ os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_paralleli
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -141,23 +140,28 @@ def compared(n: int, repetitions: int) -> list[dict[str, object]]:
     return rows
 
 
-def _peak(n: int, queue: "multiprocessing.Queue[tuple[int, int]]") -> None:
+def _kibibytes(field: str) -> int:
+    return int(Path("/proc/self/status").read_text().split(f"{field}:")[1].split()[0])
+
+
+def _peak(n: int, queue: "multiprocessing.Queue[int]") -> None:
     teacher, mu = setting(n)
     velocity(Erf(), *setting(100))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the highest size so far
+    before = _kibibytes("VmRSS")
     velocity(Erf(), teacher, mu)
-    queue.put((before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+    queue.put(_kibibytes("VmHWM") - before)
 
 
 def memory(n: int) -> float:
-    """Mebibytes that one velocity adds to the peak of a fresh process."""
+    """Mebibytes that one velocity adds to a fresh process at its highest."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     process = context.Process(target=_peak, args=(n, queue))
     process.start()
-    before, after = queue.get()
+    added = queue.get()
     process.join()
-    return (after - before) / 1024
+    return added / 1024
 
 
 def main() -> None:
