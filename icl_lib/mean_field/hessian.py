@@ -32,7 +32,7 @@ def _gram_products(kernel: Kernel, w: Tensor, nu: Particles) -> Tensor:
 
 
 def exact_loss(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Tensor, " E"]:
-    """L(mu) through the kernel written out: O(N^2) memory, for autograd."""
+    """L(mu) through the kernel written out: O(N^2) memory, for autograd. Not finite where Sigma_mumu is singular."""
     weighted = mu.a * mu.p[..., None]
     a = _gram_products(kernel, mu.w, teacher).mT @ weighted
     b = _gram_products(kernel, mu.w, mu).mT @ weighted
