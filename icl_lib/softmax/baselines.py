@@ -1,22 +1,19 @@
 """Classical learners fitted on the contexts of one prompt and asked for its query (Li et al. 2024, figure on ICL).
 
 Each prompt is a small classification problem: l points x_i with labels y_i. Logistic regression and SVMs are
-scikit-learn's, fitted prompt by prompt; nearest neighbours are computed for all prompts at once and equal
-scikit-learn's (a test). All learners see x alone: they know neither patterns nor tasks. The Bayes classifier does.
+scikit-learn's (``fits.py``); nearest neighbours are computed for all prompts at once and equal scikit-learn's
+(a test). All learners see x alone: they know neither patterns nor tasks. The Bayes classifier does.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-import sklearn
 import torch
 from jaxtyping import Float
-from sklearn.linear_model import LogisticRegression
-from sklearn.svm import SVC
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from icl_lib.softmax.fits import linear_svm, logistic, rbf_svm
 from icl_lib.softmax.model import forward
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
@@ -38,17 +35,13 @@ LEARNERS = (*GRIDS, "1-NN", "3-NN", "Bayes")
 
 def _fitted(name: str, prompts: Prompts, patterns: Patterns, **setting: Any) -> Answers:
     """scikit-learn's answer to every prompt; contexts of one class predict that class."""
-    tokens = prompts.dense(patterns)[:, :, : patterns.d_x].double().mT.numpy()  # (E, B, l + 1, d_x)
-    labels, answers = prompts.label.numpy(), torch.zeros_like(prompts.target)
-    make = {"logistic": LogisticRegression, "linear SVM": SVC, "RBF SVM": SVC}[name]
-    # newton-cholesky solves the default's problem faster than lbfgs does at this size
-    fixed = {"logistic": {"solver": "newton-cholesky"}, "linear SVM": {"kernel": "linear"}, "RBF SVM": {}}[name]
-    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True), threadpool_limits(1):
-        for e, b in ((e, b) for e in range(len(labels)) for b in range(labels.shape[1])):
-            x, y = tokens[e, b], labels[e, b]
-            one_class = (y == y[0]).all()
-            answers[e, b] = float(y[0] if one_class else make(**fixed, **setting).fit(x[:-1], y).predict(x[-1:])[0])
-    return answers
+    tokens = prompts.dense(patterns)[:, :, : patterns.d_x].double().mT  # (E, B, l + 1, d_x)
+    given = prompts.label[..., 0].clone()
+    both = (prompts.label != given[..., None]).any(-1)
+    x, y = tokens[both].numpy(), prompts.label[both].numpy()
+    fit = {"logistic": logistic, "linear SVM": linear_svm, "RBF SVM": rbf_svm}[name]
+    given[both] = torch.tensor(fit(x[:, :-1], y, x[:, -1], **setting) > 0).to(given.dtype) * 2 - 1
+    return given
 
 
 def _nearest(k: int, prompts: Prompts, patterns: Patterns) -> Answers:

@@ -14,7 +14,7 @@ from icl_lib.softmax.tasks import Tasks
 from icl_lib.softmax.train import Ensemble
 from icl_lib.validate import require
 
-BLOCK = 2_000  # prompts a member evaluates at once; part of the random stream, so not a setting
+BLOCK = 2_000  # prompts a member evaluates at once; part of the random stream, like the step
 
 
 def select(params: Any, members: Sequence[int]) -> Any:
@@ -33,34 +33,37 @@ def evaluate_params(
     min_errors: float = 0,
     max_prompts: int = 1_000_000,
     forward: Callable[..., Any] = model.forward,
+    block: int | None = None,
 ) -> pd.DataFrame:
     """Error, hinge loss and same-pattern attention mass of every member, on prompts of the held-out stream "eval".
 
     Args:
         params, patterns: as trained, or changed (pruned, out of domain).
         tasks, prompts: one entry per member; n_context and reading agree over the ensemble.
-        n_prompts: at least so many per member, rounded up to whole blocks of ``BLOCK``.
+        n_prompts: at least so many per member, rounded up to whole blocks.
         min_errors: each member goes on until it has made so many errors or seen ``max_prompts``.
         forward: of the network that ``params`` belong to; returns ``output`` (E, B) and ``attention`` (E, B, l).
+        block: prompts a member evaluates at once, ``BLOCK`` by default.
 
     Returns:
         One row per member: member, seed, n_prompts, n_errors (F = 0 counts half), n_lossy (prompts
         with a positive hinge loss), largest_output (max |F|), error, hinge, attention, margin (mean of z F).
     """
     require(n_prompts >= 1, "n_prompts", n_prompts, "at least 1")
+    size = BLOCK if block is None else block
     sums, largest = torch.zeros(len(seeds), 5, dtype=torch.float64), torch.zeros(len(seeds))
     seen, active, step = torch.zeros(len(seeds), 1, dtype=torch.int64), list(range(len(seeds))), 0
     while active:  # members that have made enough errors drop out
         table = task_table([tasks[i] for i in active])
         rules, of_active = [prompts[i] for i in active], [seeds[i] for i in active]
-        drawn = sample_prompts(rules, table, of_active, patterns.counts, BLOCK, "eval", step)
+        drawn = sample_prompts(rules, table, of_active, patterns.counts, size, "eval", step)
         frame = patterns._replace(basis=patterns.basis[active])
         act = forward(select(params, active), frame, drawn)
         mass, loss = (act.attention * drawn.same_pattern()).sum(-1), hinge(act, drawn)
         largest[active] = torch.maximum(largest[active], act.output.abs().amax(1))
         measured = (wrong(act, drawn), loss > 0, loss, mass, drawn.target * act.output)
         sums[active] += torch.stack([m.sum(1, dtype=torch.float64) for m in measured], dim=1)
-        seen[active] += BLOCK
+        seen[active] += size
         step += 1
         short = (seen[:, 0] < max_prompts) & (sums[:, 0] < min_errors) | (seen[:, 0] < n_prompts)
         active = short.nonzero()[:, 0].tolist()

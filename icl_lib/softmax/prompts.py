@@ -159,7 +159,7 @@ def sample_prompts(
         n_both = per_member([sum(exact_counts(c.alpha, l)) for c in configs])
         position = torch.arange(l)
         partner = (position >= n_query).long()
-        outcome = torch.where(position < n_both, (side + partner) % 2, 2 + (u_context * n_other).long())
+        outcome = torch.where(position < n_both, side ^ partner, 2 + (u_context * n_other).long())
     # Both kinds of parts lie one after the other in memory, as the model reads them.
     parts = torch.empty(2, *outcome.shape, dtype=torch.int64)
     pattern_of, label_of = _outcomes(n_idr)

@@ -16,8 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.rng import generator
+from icl_lib.softmax.gpt_blocks import codes_of
 from icl_lib.softmax.patterns import PatternConfig, Patterns
 from icl_lib.softmax.prompts import Prompts
+from icl_lib.softmax.stack_blocks import Layer, back, there
 from icl_lib.validate import require, require_integer, require_number
 
 SLICE = 128  # prompts of a member that pass together, which bounds memory
@@ -76,48 +78,66 @@ def init_stack(config: StackConfig, patterns: PatternConfig, seed: int) -> Stack
     return StackParams(qkv.expand(1, config.depth, 3, d, d).clone(), w_o, u, a)
 
 
-def _through(params: StackParams, patterns: Patterns, prompts: Prompts) -> StackActivations:
-    h = prompts.dense(patterns).mT  # (E, B, T, d)
-    e, b, _, d = h.shape
-    by_layer, neurons, depth = [], [], params.w_o.shape[1]
+def _fold(p: StackParams, patterns: Patterns) -> list[Layer]:
+    """The maps of an ensemble, layer by layer, as they act on tokens."""
+    layers, depth = [], p.w_o.shape[1]
     for s in range(depth):
-        w_q, w_k, w_v = params.qkv[:, s].unbind(1)
-        asking = h if s < depth - 1 else h[:, :, -1:]  # of the last layer only the query is needed
+        w_q, w_k, w_v = p.qkv[:, s].unbind(1)
+        token = patterns.basis if s == 0 else torch.eye(w_v.shape[-1], dtype=w_v.dtype).expand_as(w_v)
         # (W_K h_j)^T W_Q h_i as h_j^T (W_K^T W_Q h_i), and W_V after the sum: less to do, and the same
-        asked = (asking.reshape(e, -1, d) @ (w_q.mT @ w_k)).view(asking.shape)
-        attention = (asked @ h[:, :, :-1].mT).softmax(-1)  # (E, B, T or 1, l)
-        v = (attention @ h[:, :, :-1]).view(e, -1, d) @ w_v.mT  # (E, B T or B, d)
-        hidden = (v @ params.w_o[:, s].mT).relu()
-        by_layer.append(attention[:, :, -1:])
-        neurons.append(hidden.view(e, b, -1, hidden.shape[-1])[:, :, -1])
-        if s < depth - 1:
-            h = h + (v + hidden @ params.u[:, s].mT).view(h.shape)
-    output = (neurons[-1] @ params.a[..., None])[..., 0]
-    weights = torch.stack(by_layer, 2)
-    return StackActivations(output, weights.mean((2, 3)), weights, torch.stack(neurons, 2))
+        ask, value = (token @ w_q.mT) @ (w_k @ token.mT), token @ w_v.mT
+        of_tokens = p.u[:, s].mT if s < depth - 1 else p.w_o[:, s, :, :0]
+        layers.append(Layer(ask, value, value @ p.w_o[:, s].mT, of_tokens, token))
+    return layers
 
 
+def _run(
+    params: StackParams, layers: list[Layer], prompts: Prompts, slopes: list[Layer] | None, d_output: Tensor | None
+) -> StackActivations:
+    """Member by member, slice by slice; with ``slopes``, also the way back."""
+    (members, n), l, (_, depth, m, _) = prompts.target.shape, prompts.label.shape[-1], params.w_o.shape
+    output, weights = torch.empty_like(prompts.target), prompts.target.new_empty(members, n, depth, 1, l)
+    neurons = prompts.target.new_empty(members, n, depth, m)
+    for e in range(members):
+        f = [Layer(*(part[e] for part in layer)) for layer in layers]
+        g = slopes and [Layer(*(part[e] for part in layer)) for layer in slopes]
+        for i in range(0, n, SLICE):
+            some, now = Prompts(*(part[e, i : i + SLICE] for part in prompts)), (e, slice(i, i + SLICE))
+            weights[now], neurons[now], tape = there(f, codes_of(some, layers[0].token.shape[1]))
+            output[now] = out = neurons[now][:, -1] @ params.a[e]
+            if g:
+                of_hinge = -some.target * (some.target * out < 1) / n
+                back(f, g, tape, of_hinge if d_output is None else d_output[now], params.a[e])
+    return StackActivations(output, weights.mean((2, 3)), weights, neurons)
+
+
+@torch.no_grad()
 def forward(params: StackParams, patterns: Patterns, prompts: Prompts) -> StackActivations:
     """The network's output for each prompt, with what led to it."""
-    starts = range(0, prompts.target.shape[1], SLICE)
-    parts = [_through(params, patterns, Prompts(*(x[:, i : i + SLICE] for x in prompts))) for i in starts]
-    return StackActivations(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+    return _run(params, _fold(params, patterns), prompts, None, None)
 
 
 def backward(
     params: StackParams, patterns: Patterns, prompts: Prompts, d_output: Float[Tensor, "E B"] | None = None
 ) -> tuple[StackActivations, StackParams]:
-    """Forward pass and, by autograd, the gradient of sum(d_output * F) in every weight (zero for ``a``).
+    """Forward pass and the gradient of sum(d_output * F) in every weight (zero for ``a``).
 
     Args:
-        d_output: (E, B); by default the gradient of the mean hinge loss, -z 1[z F < 1] / B.
+        d_output: (E, B); by default the gradient of the mean hinge loss, -z 1[z F < 1] / B. A prompt
+            whose entry is 0 costs no way back.
     """
-    qkv, w_o, u = trained = [weight.detach().requires_grad_() for weight in params[:3]]
+    leaves = StackParams(*(weight.detach().requires_grad_() for weight in params))
     with torch.enable_grad():
-        act = forward(StackParams(qkv, w_o, u, params.a), patterns, prompts)
-    if d_output is None:
-        d_output = -(prompts.target * (prompts.target * act.output < 1)) / act.output.shape[1]
-    of_qkv, of_w_o, of_u = torch.autograd.grad(act.output, trained, d_output, allow_unused=True, materialize_grads=True)
-    return StackActivations(*(part.detach() for part in act)), StackParams(
-        of_qkv, of_w_o, of_u, torch.zeros_like(params.a)
+        layers = _fold(leaves, patterns)
+    with torch.no_grad():
+        plain = [Layer(*(part.detach() for part in layer)) for layer in layers]
+        slopes = [Layer(*map(torch.zeros_like, layer)) for layer in plain]
+        act = _run(params, plain, prompts, slopes, d_output)
+    folded = [
+        (x, dx) for layer, of_layer in zip(layers, slopes, strict=True) for x, dx in zip(layer, of_layer, strict=True)
+    ]
+    folded = [(x, dx) for x, dx in folded if x.requires_grad]
+    grads = torch.autograd.grad(
+        [x for x, _ in folded], leaves, [dx for _, dx in folded], allow_unused=True, materialize_grads=True
     )
+    return act, StackParams(*grads)

@@ -168,6 +168,17 @@ def test_prompts_of_training_are_not_evaluated_on() -> None:
     assert not first & {tuple(x) for part in tested for x in part[0].tolist()}
 
 
+def test_blocks_may_be_smaller() -> None:
+    """So that few prompts are not rounded up; the first block is what a run with that ``BLOCK`` draws."""
+    params, patterns = voter([1], scale=1.0)
+    arguments = (params, patterns, [1], [all_tasks(4)], [PromptConfig(0.6, 5)])
+    found = evaluate_params(*arguments, 150, block=50)
+    assert found["n_prompts"].tolist() == [150]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate_module, "BLOCK", 50)
+        pd.testing.assert_frame_equal(found, evaluate_params(*arguments, 150))
+
+
 def test_refuses() -> None:
     params, patterns = voter([1], 1.0)
     with pytest.raises(ConfigError, match="n_prompts=0: must be at least 1"):
