@@ -1,0 +1,199 @@
+"""Near a global minimum: the linearised flow and its spectrum, and flows followed over many decades of time.
+
+Kim & Suzuki 2024 state a local rate; its constants are not used here. Ours: the flow is dtheta_i/dt = -(1/p_i) grad_i L, so
+its linearisation at a minimum is -D^{-1} Hess L with D = diag(p_i), similar to the symmetric -D^{-1/2} Hess L D^{-1/2}.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+from scipy.integrate import BDF, DOP853, Radau
+from torch import Tensor
+from torch.func import grad, jacrev
+
+from icl_lib.mean_field.flow import Diverged
+from icl_lib.mean_field.hessian import exact_loss
+from icl_lib.mean_field.kernels import Kernel
+from icl_lib.mean_field.landscape import NonFinite, Velocity, covariances, velocity
+from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles, covariance
+from icl_lib.rng import generator
+from icl_lib.validate import require, require_choice, require_number
+
+METHODS = {"BDF": BDF, "Radau": Radau, "DOP853": DOP853}
+
+
+def member(mu: Particles, e: int) -> Particles:
+    """One member as an ensemble of one."""
+    return Particles(*(x[e : e + 1] for x in mu))
+
+
+def jittered(mu: Particles, size: float, seeds: Sequence[int], copies: int = 1) -> Particles:
+    """Every particle split into ``copies`` of equal mass, each coordinate then moved by ``size`` times a normal number.
+
+    Stream (seed, "jitter"), one seed per member.
+    """
+    require_number("size", size, low=0)
+    require(len(seeds) == len(mu.p), "seeds", list(seeds), f"one per member, {len(mu.p)}")
+    a, w, p = (x.repeat_interleave(copies, dim=1) for x in mu)
+    k, q = a.shape[2], a.shape[2] + w.shape[2]
+    z = torch.stack([torch.randn(a.shape[1], q, generator=generator(s, "jitter"), dtype=a.dtype) for s in seeds])
+    return Particles(a + size * z[..., :k], w + size * z[..., k:], p / copies)
+
+
+class _Problem:
+    """One member's flow in flat coordinates, ordered particle by particle (a_i, w_i)."""
+
+    def __init__(self, kernel: Kernel, teacher: Particles, mu: Particles, frozen_w: bool) -> None:
+        self.kernel, self.teacher, self.p, self.k = kernel, teacher, mu.p, mu.a.shape[2]
+        self.shape = (mu.a.shape[1], self.k + mu.w.shape[2])
+        self.c = covariance(kernel, teacher, teacher)
+        moves = torch.ones(self.shape, dtype=mu.a.dtype)
+        moves[:, self.k :] *= not frozen_w
+        self.moves = moves.flatten().numpy()
+        self.masses = mu.p[0].repeat_interleave(self.shape[1]).numpy()
+        self.start = torch.cat([mu.a, mu.w], dim=2).flatten().numpy()
+
+    def particles(self, y: ndarray) -> Particles:
+        theta = torch.as_tensor(y).reshape(1, *self.shape)
+        return Particles(theta[..., : self.k], theta[..., self.k :], self.p)
+
+    def at(self, y: ndarray) -> Velocity:
+        return velocity(self.kernel, self.teacher, self.particles(y), self.c)
+
+    def loss(self, y: ndarray) -> float:
+        return float(exact_loss(self.kernel, self.teacher, self.particles(y))[0])
+
+    def slope(self, _: float, y: ndarray) -> ndarray:
+        return self.flat(self.at(y))
+
+    def flat(self, v: Velocity) -> ndarray:
+        return self.moves * torch.cat([v.a, v.w], dim=2).flatten().numpy()
+
+    def hessian(self, y: ndarray) -> ndarray:
+        """Second derivatives of L, without 1/p."""
+
+        def loss(flat: Tensor) -> Tensor:
+            theta = flat.reshape(1, *self.shape)
+            return exact_loss(self.kernel, self.teacher, Particles(theta[..., : self.k], theta[..., self.k :], self.p))[
+                0
+            ]
+
+        return jacrev(grad(loss))(torch.as_tensor(y)).numpy()
+
+    def jacobian(self, _: float, y: ndarray) -> ndarray:
+        return -(self.moves / self.masses)[:, None] * self.hessian(y) * self.moves
+
+
+def flow_spectrum(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Tensor, "E Nq"]:
+    """Eigenvalues of D^{-1/2} Hess L D^{-1/2}, ascending: the rates of the linearised flow; q = k + d. Dense.
+
+    Raises:
+        ConfigError: a kernel without second derivatives.
+        SingularCovariance: B cannot be inverted.
+    """
+    require(kernel.smooth, "kernel", type(kernel).__name__, "twice differentiable")
+    covariances(kernel, teacher, mu).optimum  # noqa: B018  raises where Sigma_mumu is singular
+    found = []
+    for e in range(len(mu.p)):
+        problem = _Problem(kernel, member(teacher, e), member(mu, e), False)
+        root = problem.masses**-0.5
+        hessian = problem.hessian(problem.start)
+        found.append(torch.as_tensor(np.linalg.eigvalsh(root[:, None] * (hessian + hessian.T) / 2 * root)))
+    return torch.stack(found)
+
+
+class Tail(NamedTuple):
+    """Particles at the last time, and one row per member and time seen: member, time, loss, speed2 = sum p |v|^2 = -dL/dt."""
+
+    mu: Particles
+    history: pd.DataFrame
+
+
+def follow(
+    kernel: Kernel,
+    teacher: Particles,
+    mu: Particles,
+    times: Sequence[float],
+    method: str = "BDF",
+    tolerance: float = 1e-6,
+    stop_below: float = 1e-13,
+    frozen_w: bool = False,
+) -> Tail:
+    """The flow of L(mu) of each member alone, by an integrator of scipy for stiff systems, with the exact Jacobian.
+
+    Stability bounds the step of an explicit method by the largest eigenvalue, however slow the flow has become. Implicit
+    formulas have no such bound, so that decades of time cost little. Work per step grows as (N q)^3.
+
+    Args:
+        times: increasing, from 0; where the flow is looked at.
+        method: "BDF" or "Radau"; "DOP853" is explicit, for comparison.
+        tolerance: relative; absolute is 10^-4 of it.
+        stop_below: a member ends where its loss falls below; under 1e-15 of the teacher's variance L is rounding.
+        frozen_w: only a moves (a control).
+
+    Raises:
+        ConfigError: a kernel without second derivatives.
+        Diverged: the integrator gave up, or a particle is not finite, or B has become singular.
+    """
+    check_particles(mu)
+    require_choice("method", method, tuple(METHODS))
+    require_number("tolerance", tolerance, low=1e-14)
+    require(kernel.smooth, "kernel", type(kernel).__name__, "twice differentiable")
+    grid = np.asarray(times, float)
+    fits = grid.ndim == 1 and len(grid) >= 2 and grid[0] == 0 and bool((np.diff(grid) > 0).all())
+    require(fits, "times", grid.tolist(), "increasing from 0")
+    ends, rows = [], []
+    for e in range(len(mu.p)):
+        problem = _Problem(kernel, member(teacher, e), member(mu, e), frozen_w)
+        try:
+            seen = _solve(problem, grid, method, tolerance, stop_below)
+        except (NonFinite, SingularCovariance) as cause:
+            raise Diverged(f"member {e}, {method}: {cause}") from cause
+        for time, y in seen:
+            v = problem.at(y)
+            rows.append((e, time, float(v.loss[0]), float((problem.masses * problem.flat(v) ** 2).sum())))
+        ends.append(problem.particles(seen[-1][1].copy()))
+    state = Particles(*(torch.cat(parts) for parts in zip(*ends, strict=True)))
+    return Tail(state, pd.DataFrame(rows, columns=["member", "time", "loss", "speed2"]))
+
+
+def _solve(problem: _Problem, grid: ndarray, method: str, tolerance: float, stop: float) -> list[tuple[float, ndarray]]:
+    options = {} if method == "DOP853" else {"jac": problem.jacobian}
+    steps = {"rtol": tolerance, "atol": tolerance * 1e-4, **options}
+    solver = METHODS[method](problem.slope, 0.0, problem.start, grid[-1], **steps)
+    seen = [(0.0, problem.start)]
+    while solver.status == "running" and problem.loss(solver.y) >= stop:
+        message = solver.step()
+        if solver.status == "failed":
+            raise Diverged(f"time {solver.t:.6g}, {method}: {message}")
+        inside = grid[(grid > solver.t_old) & (grid <= solver.t)]
+        seen += [(float(t), y) for t, y in zip(inside, solver.dense_output()(inside).T, strict=True)]
+    return seen
+
+
+def last_decade(history: pd.DataFrame) -> pd.Series:
+    """Per member, the exponent of L against t between a tenth of its last time and that time (logs interpolated)."""
+    found = {}
+    for e, part in history[history["time"] > 0].groupby("member"):
+        log_t, log_l = np.log(part["time"].to_numpy()), np.log(part["loss"].to_numpy())
+        start = log_t[-1] - np.log(10)
+        require(bool(log_t[0] <= start), "history", float(part["time"].iloc[0]), "of at least a decade of time")
+        found[e] = (log_l[-1] - np.interp(start, log_t, log_l)) / np.log(10)
+    return pd.Series(found, name="exponent")
+
+
+def slowest(spectrum: Float[Tensor, "E Nq"], k: int, tolerance: float = 1e-10) -> Float[Tensor, " E"]:
+    """The smallest eigenvalue that is not one of the k^2 zeros of the invariance a -> R a.
+
+    Raises:
+        ConfigError: fewer than k^2 eigenvalues below ``tolerance`` times the largest, or more: the minimum is degenerate.
+    """
+    sizes = torch.sort(spectrum.abs(), dim=1)[0]
+    n_zero = (sizes < tolerance * sizes[:, -1:]).sum(1)
+    require(bool((n_zero == k * k).all()), "spectrum", n_zero.tolist(), f"with exactly k^2 = {k * k} zeros")
+    return sizes[:, k * k]
