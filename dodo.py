@@ -22,12 +22,14 @@ LEFT_OUT = {
     if notebooks.heavy(path) and not HEAVY
 }
 if CHAPTER:
-    others = [path for path in ALL if CHAPTER not in (path.stem, notebooks.label(path), str(path))]
+    others = [path for path in ALL if CHAPTER not in (path.stem, notebooks.label(path), str(path), path.parent.name)]
     if len(others) == len(ALL):
-        sys.exit(f"no chapter is called {CHAPTER}; there are: {', '.join(path.stem for path in ALL)}")
+        parts = {path.parent.name: None for path in ALL}
+        sys.exit(f"no chapter is called {CHAPTER}; there are: {', '.join([*parts, *(path.stem for path in ALL)])}")
     LEFT_OUT = dict.fromkeys(others, "This chapter was not run in this build: it shows its committed outputs.")
 LONGEST = list(notebooks.reduced())  # the chapters that take more than 90 s, longest first
 RUN = [path for path in [*LONGEST, *(p for p in ALL if p not in LONGEST)] if path in ALL and path not in LEFT_OUT]
+RUN.sort(key=lambda path: path.parent.name == "mean_field")  # Part I, then Part II
 
 
 class Reporter:

@@ -108,6 +108,26 @@ def error_interval(n_errors: ArrayLike, n_prompts: ArrayLike, level: float = 0.9
     return Interval(mean, max(low, 0.0), min(high, 1.0), n)
 
 
+def geometric_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Geometric mean over seeds of positive values: ``mean_interval`` of their logarithms, back in their own unit."""
+    x = _vector("values", values)
+    require(bool((x > 0).all()), "values", x.tolist(), "above 0")
+    mean, low, high, n = mean_interval(np.log(x), level)
+    return Interval(float(np.exp(mean)), float(np.exp(low)), float(np.exp(high)), n)
+
+
+def binomial_interval(hits: ArrayLike, level: float = 0.95) -> Interval:
+    """Share of independent trials that hit, with its exact interval (Clopper and Pearson 1934), never a bare 0 or 1.
+
+    Args:
+        hits: one truth value per trial; the trials must be independent, so that each is a unit of its own.
+    """
+    found = _vector("hits", np.asarray(hits, float))
+    _check_level(level)
+    require(bool(np.isin(found, (0, 1)).all()), "hits", found.tolist(), "truth values")
+    return Interval(float(found.mean()), *_clopper_pearson(found.sum(), len(found), level), len(found))
+
+
 def paired_interval(
     a: ArrayLike | pd.Series, b: ArrayLike | pd.Series, level: float = 0.95, method: str = "t"
 ) -> Interval:

@@ -9,8 +9,10 @@ from scipy import stats as scipy_stats
 
 from icl_lib.stats import (
     Interval,
+    binomial_interval,
     compare_scaling,
     error_interval,
+    geometric_interval,
     holm,
     mean_interval,
     paired_interval,
@@ -281,3 +283,27 @@ def test_any_counts_give_an_interval_in_0_1(errors: list[int]) -> None:
 def test_refuses(call, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ConfigError, match=message):
         call()
+
+
+def test_geometric_interval_is_the_mean_interval_of_logarithms() -> None:
+    values = np.array([0.5, 2.0, 8.0])
+    found, logs = geometric_interval(values), mean_interval(np.log(values))
+    assert found.estimate == pytest.approx(2) and found.n == 3
+    assert np.log(found[1:3]) == pytest.approx(logs[1:3])
+    scaled = geometric_interval(1000 * values)
+    assert scaled[:3] == pytest.approx([1000 * x for x in found[:3]])
+    with pytest.raises(ConfigError, match="values=.*above 0"):
+        geometric_interval([1.0, 0.0])
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 20), (3, 20), (20, 20)])
+def test_binomial_interval_is_the_exact_one(hits: int, n: int) -> None:
+    found = binomial_interval([True] * hits + [False] * (n - hits))
+    assert found.estimate == hits / n and found.n == n
+    if hits > 0:  # at an end of the interval, what was seen or more extreme has a tail of 2.5 %
+        assert scipy_stats.binom.sf(hits - 1, n, found.low) == pytest.approx(0.025)
+    if hits < n:
+        assert scipy_stats.binom.cdf(hits, n, found.high) == pytest.approx(0.025)
+    assert (found.low == 0) == (hits == 0) and (found.high == 1) == (hits == n)
+    with pytest.raises(ConfigError, match="hits=.*truth values"):
+        binomial_interval([0, 2])

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 from torch.func import grad, grad_and_value, jacrev, vmap
 
@@ -18,7 +17,7 @@ from icl_lib.mean_field.hessian import exact_loss
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import covariances
 from icl_lib.mean_field.measure import Particles, check_particles, inverse_root
-from icl_lib.stats import Interval
+from icl_lib.stats import Interval, binomial_interval
 from icl_lib.validate import require, require_integer, require_number
 
 SCALES = (3.0, 2.0, 1.0, 0.5, 0.2, 0.05, 0.01, 1e-3, 1e-5, 1e-7)
@@ -115,6 +114,4 @@ def trap_share(table: pd.DataFrame) -> Interval:
 
     The starts are independent, so each is a unit of its own, given the teachers. Unresolved ends count as traps.
     """
-    bad = int((~table["kind"].isin(KINDS[:2])).sum())
-    found = binomtest(bad, len(table)).proportion_ci(0.95, "exact")
-    return Interval(bad / len(table), float(found.low), float(found.high), len(table))
+    return binomial_interval(~table["kind"].isin(KINDS[:2]))

@@ -128,7 +128,7 @@ def log_ratio(times: Float[Tensor, " E"], others: Float[Tensor, " E"], end: floa
     return both[0].log10() - both[1].log10()
 
 
-def random_saddle(
+def saddle_of_seed(
     seed: int,
     k: int = 2,
     d: int = 6,

@@ -18,6 +18,7 @@ from torch import Tensor
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import NonFinite, Velocity, velocity
 from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles, covariance
+from icl_lib.mean_field.runge_kutta import Parts, runge_kutta
 from icl_lib.validate import require_choice, require_number
 
 
@@ -96,17 +97,13 @@ def _euler(state: State, of: Callable[[Particles], Velocity], dt: Tensor, cap: f
 
 
 def _rk4(state: State, of: Callable[[Particles], Velocity], dt: Tensor) -> State:
-    slopes, speeds, mu = [], [], state.mu
-    for fraction in (0.5, 0.5, 1.0, 0.0):
+    def slope(y: Parts) -> Parts:
+        mu = state.mu._replace(a=y[0], w=y[1])
         v = of(mu)
-        slopes.append(v)
-        speeds.append(_speed2(state.mu, v))
-        mu = _moved(state.mu, v, fraction * dt)
-    weights = [1 / 6, 1 / 3, 1 / 3, 1 / 6]
-    a, w = (sum(c * getattr(v, name) for c, v in zip(weights, slopes, strict=True)) for name in ("a", "w"))
-    speed2 = sum(c * s for c, s in zip(weights, speeds, strict=True))
-    mean = slopes[0]._replace(a=a, w=w)
-    return State(_moved(state.mu, mean, dt), state.time + dt, state.dissipated + dt * speed2, state.step + 1)
+        return v.a, v.w, _speed2(mu, v)
+
+    a, w, dissipated = runge_kutta(slope, (state.mu.a, state.mu.w, state.dissipated), dt)
+    return State(state.mu._replace(a=a, w=w), state.time + dt, dissipated, state.step + 1)
 
 
 def _adaptive(state: State, of: Callable[[Particles], Velocity], dt: Tensor, tolerance: float) -> State:

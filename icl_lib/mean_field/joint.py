@@ -17,6 +17,7 @@ from icl_lib.mean_field.flow import Diverged
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import Covariances, covariances, loss, loss_at
 from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles
+from icl_lib.mean_field.runge_kutta import Parts, runge_kutta
 from icl_lib.validate import require, require_number
 
 
@@ -89,21 +90,15 @@ def joint_flow(
             raise Diverged(f"time {now.time:.6g}, dt={dt}: the loss of member {member} is NaN or infinite")
         rows.extend((i, now.time, *pair) for i, pair in enumerate(zip(losses.tolist(), best.tolist(), strict=True)))
 
-    def moved(now: Joint, slope: tuple[Tensor, ...], h: float) -> Joint:
-        mu = now.mu._replace(a=now.mu.a + h * slope[0], w=now.mu.w + h * slope[1])
-        return Joint(mu, now.w + h * ratio * slope[2], now.time + h)
+    def slope(y: Parts) -> Parts:
+        d_a, d_w, d_attention = joint_velocity(kernel, teacher, state.mu._replace(a=y[0], w=y[1]), y[2])
+        return d_a, d_w, ratio * d_attention
 
     record(state)
     n_steps = max(0, round((t_end - state.time) / dt))
     for step in range(1, n_steps + 1):
-        slopes, at = [], state
-        for fraction in (0.5, 0.5, 1.0, 0.0):
-            slopes.append(joint_velocity(kernel, teacher, at.mu, at.w))
-            at = moved(state, slopes[-1], fraction * dt)
-        mean = tuple(
-            sum(c * s for c, s in zip((1, 2, 2, 1), part, strict=True)) / 6 for part in zip(*slopes, strict=True)
-        )
-        state = moved(state, mean, dt)
+        a, w, attention = runge_kutta(slope, (state.mu.a, state.mu.w, state.w), dt)
+        state = Joint(state.mu._replace(a=a, w=w), attention, state.time + dt)
         if step % every == 0 or step == n_steps:
             record(state)
     return state, pd.DataFrame(rows, columns=["member", "time", "loss", "optimum"])

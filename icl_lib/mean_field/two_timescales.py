@@ -22,6 +22,7 @@ from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import Covariances, covariances, loss, loss_at
 from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles
 from icl_lib.mean_field.perturb import displace, isotropic
+from icl_lib.mean_field.runge_kutta import Parts, runge_kutta
 from icl_lib.validate import require, require_choice, require_integer, require_number
 
 
@@ -79,13 +80,10 @@ def relax(
 def _rk4(cov: Covariances, w: Tensor, horizon: Tensor, n_points: int) -> Tensor:
     fastest = rates(cov)[:, -1, -1] / 2
     substeps = int((horizon * fastest / n_points).max().ceil().clamp(min=1))
-    h, found = (horizon / n_points / substeps)[:, None, None], [excess(cov, w)]
+    h, found = horizon / n_points / substeps, [excess(cov, w)]
     for _ in range(n_points):
         for _ in range(substeps):
-            k1 = slope_in_w(cov, w)
-            k2 = slope_in_w(cov, w + h / 2 * k1)
-            k3 = slope_in_w(cov, w + h / 2 * k2)
-            w = w + h / 6 * (k1 + 2 * k2 + 2 * k3 + slope_in_w(cov, w + h * k3))
+            (w,) = runge_kutta(lambda y: (slope_in_w(cov, y[0]),), (w,), h)
         found.append(excess(cov, w))
     return torch.stack(found, dim=1)
 
@@ -119,6 +117,11 @@ def relaxed(cov: Covariances, w: Float[Tensor, "E k k"], time: float) -> Float[T
     return best + u @ ((u.mT @ (w - best) @ v) * decay) @ v.mT
 
 
+def _velocity(kernel: Kernel, teacher: Particles, mu: Particles, w: Tensor, y: Parts) -> Parts:
+    """Of the particles y = (a, w) alone, at a fixed attention matrix."""
+    return joint_velocity(kernel, teacher, mu._replace(a=y[0], w=y[1]), w)[:2]
+
+
 def split_flow(
     kernel: Kernel, teacher: Particles, state: Joint, ratio: float, dt: float, t_end: float, every: int = 1
 ) -> tuple[Joint, pd.DataFrame]:
@@ -146,20 +149,13 @@ def split_flow(
             raise Diverged(f"time {now.time:.6g}, dt={dt}: a loss is NaN or infinite")
         rows.extend((i, now.time, *pair) for i, pair in enumerate(zip(losses.tolist(), best.tolist(), strict=True)))
 
-    def moved(mu: Particles, slope: tuple[Tensor, ...], h: float) -> Particles:
-        return mu._replace(a=mu.a + h * slope[0], w=mu.w + h * slope[1])
-
     n_steps = max(0, round((t_end - state.time) / dt))
     try:
         record(state)
         for step in range(1, n_steps + 1):
             w = relaxed(covariances(kernel, teacher, state.mu), state.w, ratio * dt / 2)
-            slopes, at = [], state.mu
-            for fraction in (0.5, 0.5, 1.0, 0.0):
-                slopes.append(joint_velocity(kernel, teacher, at, w)[:2])
-                at = moved(state.mu, slopes[-1], fraction * dt)
-            mean = [sum(c * s for c, s in zip((1, 2, 2, 1), x, strict=True)) / 6 for x in zip(*slopes, strict=True)]
-            mu = moved(state.mu, tuple(mean), dt)
+            a, moved = runge_kutta(partial(_velocity, kernel, teacher, state.mu, w), state.mu[:2], dt)
+            mu = state.mu._replace(a=a, w=moved)
             state = Joint(mu, relaxed(covariances(kernel, teacher, mu), w, ratio * dt / 2), state.time + dt)
             if step % every == 0 or step == n_steps:
                 record(state)

@@ -15,7 +15,7 @@ from icl_lib.mean_field.escape import (
     modes,
     overlaps,
     process,
-    random_saddle,
+    saddle_of_seed,
     saddles,
     time_to_escape,
     unstable_eigenvalue,
@@ -27,7 +27,7 @@ from icl_lib.mean_field.measure import Particles, stack
 from icl_lib.mean_field.perturb import displace, gaussian_process, isotropic
 from icl_lib.validate import ConfigError
 
-CONFIGS = [random_saddle(seed, 2, 5, 2) for seed in (1, 2, 3)]
+CONFIGS = [saddle_of_seed(seed, 2, 5, 2) for seed in (1, 2, 3)]
 TEACHER, MU = saddles(CONFIGS, Erf())
 FOUND = modes(Erf(), TEACHER, MU)
 
@@ -59,7 +59,7 @@ def test_one_unstable_direction_in_closed_form() -> None:
     learnt = 2 * config.spectrum[1] * turn / square + unstable_eigenvalue(config)
     assert (FOUND.eigenvalues[0] - learnt).abs().min() < 1e-9, "a learnt neuron that turns to the missing axis"
     with pytest.raises(ConfigError, match="missing="):
-        unstable_eigenvalue(random_saddle(0, missing=(0, 1)))
+        unstable_eigenvalue(saddle_of_seed(0, missing=(0, 1)))
 
 
 def test_readings_of_the_covariance() -> None:
@@ -106,7 +106,7 @@ def test_ratios_of_censored_times() -> None:
 
 def test_bad_values_are_refused() -> None:
     with pytest.raises(ConfigError, match="low=2.0"):
-        random_saddle(0, low=2.0)
+        saddle_of_seed(0, low=2.0)
     with pytest.raises(ConfigError, match="dt=-1"):
         growth_rate(torch.ones(1), -1)
     with pytest.raises(ConfigError, match="budget=-1"):
