@@ -22,11 +22,13 @@ LEFT_OUT = {
     if notebooks.heavy(path) and not HEAVY
 }
 if CHAPTER:
-    others = [path for path in ALL if CHAPTER not in (path.stem, notebooks.label(path), str(path), path.parent.name)]
-    if len(others) == len(ALL):
-        parts = {path.parent.name: None for path in ALL}
-        sys.exit(f"no chapter is called {CHAPTER}; there are: {', '.join([*parts, *(path.stem for path in ALL)])}")
-    LEFT_OUT = dict.fromkeys(others, "This chapter was not run in this build: it shows its committed outputs.")
+    chosen = [path for path in ALL if CHAPTER in (path.stem, notebooks.label(path), str(path))]
+    chosen = chosen or [path for path in ALL if CHAPTER == path.parent.name and path not in LEFT_OUT]
+    if not chosen:
+        names = [*dict.fromkeys(path.parent.name for path in ALL if path.parent.parent.name), *(p.stem for p in ALL)]
+        sys.exit(f"no chapter is called {CHAPTER}; there are: {', '.join(names)}")
+    note = "This chapter was not run in this build: it shows its committed outputs."
+    LEFT_OUT = dict.fromkeys([path for path in ALL if path not in chosen], note)
 LONGEST = list(notebooks.reduced())  # the chapters that take more than 90 s, longest first
 RUN = [path for path in [*LONGEST, *(p for p in ALL if p not in LONGEST)] if path in ALL and path not in LEFT_OUT]
 RUN.sort(key=lambda path: path.parent.name == "mean_field")  # Part I, then Part II

@@ -118,6 +118,18 @@ def test_choice_of_chapters(book: Path) -> None:
     assert "no chapter is called three; there are: one, two" in unknown.stderr
 
 
+def test_choice_of_a_part_leaves_its_heavy_chapters_out(book: Path) -> None:
+    for name in ("quick", "slow"):
+        chapter(book / f"chapters/part/{name}.ipynb")
+    (book / "claims.yml").write_text("L1: {chapter: chapters/part/slow, heavy: true}\n")
+    assert [name for name in ("one", "quick", "slow") if name in doit("list", "--all", CHAPTER="part").stdout] == [
+        "quick"
+    ]
+    assert "slow" in doit("list", "--all", CHAPTER="part", HEAVY="1").stdout
+    assert "slow" in doit("list", "--all", CHAPTER="slow").stdout
+    assert "there are: part, one, quick, slow, two" in doit("list", CHAPTER="three").stderr
+
+
 def test_note_on_a_page_that_was_not_run(book: Path) -> None:
     one = Path("chapters/one.ipynb")
     render.stage(book / "staged", {}, {one: "Not run."})
