@@ -19,6 +19,7 @@ from icl_lib.mean_field.finite_prompts import Moments, best_loss_n, optimum_n
 from icl_lib.mean_field.landscape import loss
 from icl_lib.mean_field.measure import Particles, teachers
 from icl_lib.mean_field.regression import PromptConfig, Source, network
+from icl_lib.mean_field.softmax_attention import softmax_predictions
 from icl_lib.mean_field.training import TrainConfig
 from icl_lib.mean_field.transformer import Transformer, predictions
 from icl_lib.rng import generator
@@ -155,7 +156,8 @@ def _losses(config: TrainConfig, model: Transformer, law: PromptConfig, n_prompt
     for number in range(-(-n_prompts // BLOCK)):
         p = source.draw(min(BLOCK, n_prompts - number * BLOCK), "eval", number)
         x, y, x_query, y_query = (part.double() for part in p)
-        predicted = {"model": predictions(sigma, model, [p])[0].double(), "zero": torch.zeros_like(y_query)}
+        predict = softmax_predictions if config.mode == "softmax" else predictions
+        predicted = {"model": predict(sigma, model, [p])[0].double(), "zero": torch.zeros_like(y_query)}
         for name, (features, read) in learners.items():
             predicted[name] = read(features(x), y, features(x_query))
         for name, one in predicted.items():

@@ -5,6 +5,7 @@ their velocities. Steps are shortened when an epoch's mean training loss has sto
 stopped again after the last shortening, or at ``max_epochs``, and the result says which of the two.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from icl_lib.mean_field.landscape import Covariances, NonFinite, loss
 from icl_lib.mean_field.measure import Particles, SingularCovariance, covariance, initial_particles, stack, teachers
 from icl_lib.mean_field.modified import modify
 from icl_lib.mean_field.regression import Source
+from icl_lib.mean_field.softmax_attention import softmax_step
 from icl_lib.mean_field.training import State, TrainConfig, judged
 from icl_lib.mean_field.transformer import Step, Transformer, step
 from icl_lib.rng import generator
@@ -92,7 +94,7 @@ class Trainer:
             speed = float((mu.p * (found.a.square().sum(-1) + found.w.square().sum(-1))).sum().sqrt())
             h = factor * min(c.dt, c.cap / max(speed, 1e-300))
             mu = mu._replace(a=mu.a + h * found.a, w=mu.w + h * found.w)
-        if c.mode in ("joint", "attention"):
+        if c.mode in ("joint", "softmax", "attention"):
             top = float(torch.linalg.eigvals(self.white @ found.b).real.max())  # of B~ in white coordinates
             w = w + factor * c.w_rate / (self.power * top**2) * self.white @ found.attention @ self.white
         return Transformer(mu, w), h
@@ -101,7 +103,7 @@ class Trainer:
         """After training step `number`; and the loss of its batch, before the step."""
         c = self.config
         batch = self.source.draw(c.batch, "prompts", number if c.fresh else number % self.per_epoch)
-        found = step(self.of, state.model, [batch])
+        found = (softmax_step if c.mode == "softmax" else step)(self.of, state.model, [batch])
         now = float(found.losses.mean())
         if not now <= EXPLODED * self.zero:
             raise Diverged(self.at(f"loss {now:.3g}", number))
@@ -121,10 +123,11 @@ class Trainer:
         return f"{what} at step {number} with dt={c.dt}, cap={c.cap}, w_rate={c.w_rate} ({c.mode}, seed {c.seed})"
 
     def exact(self, model: Transformer) -> tuple[float, float, float]:
-        """L^n of the model, L^n of its features with the best W, and L."""
+        """L^n of the model (under softmax not known: NaN), L^n of its features under linear attention with its best W, and L."""
         m, p = self.moments(model.mu), self.config.prompts
         found = loss_n(m, model.attention, p.n_context, p.noise), best_loss_n(m, p.n_context, p.noise), loss(m.cov)
-        return float(found[0]), float(found[1]), float(found[2])
+        of_model = math.nan if self.config.mode == "softmax" else float(found[0])
+        return of_model, float(found[1]), float(found[2])
 
     def epoch(self, state: State, every: int) -> tuple[State, list[tuple]]:
         """One epoch, and rows of the history."""

@@ -7,6 +7,7 @@ What W does is the mode:
   in the coordinates in which the features of the start are white: B~(0) = 1. There W starts at ``w_start`` times 1.
 - "static": W = W_mu = B~^{-1} at every step, exactly (the two-timescale model); the gradient holds W fixed.
 - "static_finite": W = W_n, the optimum for n contexts (``finite_prompts``); here the envelope theorem holds at every n.
+- "softmax": as "joint", with softmax attention in place of linear (``softmax_attention``).
 - "attention": h~ = (x, 1), no MLP; W as in "joint".
 
 All of this is our choice; the paper states the sizes of model and data only.
@@ -23,7 +24,7 @@ from icl_lib.mean_field.transformer import Transformer
 from icl_lib.validate import require, require_choice, require_integer, require_number
 
 BEGUN = 0.9  # share of the loss of predicting 0 above which nothing has been learned yet
-MODES = ("joint", "static", "static_finite", "attention")
+MODES = ("joint", "static", "static_finite", "softmax", "attention")
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class TrainConfig:
         n_prompts, batch: prompts of an epoch and of a step.
         fresh: new prompts in every epoch; False: the same ones again (drawn again, not kept).
         dt, cap: longest step, and longest root mean square displacement of particles in one.
-        w_rate: "joint", "attention": step of W as a share of the largest safe one; above 2 it diverges.
-        w_start: "joint", "attention": W(0) over B~(0)^{-1}.
+        w_rate: "joint", "softmax", "attention": step of W as a share of the largest safe one; above 2 it diverges.
+        w_start: "joint", "softmax", "attention": W(0) over B~(0)^{-1}.
         patience, improvement: steps are shortened if the epoch's loss has not fallen by this share below its best in as
             many epochs.
         plateau: the patience while the loss is above 0.9 times that of predicting 0: flows from random starts begin on a
@@ -67,9 +68,9 @@ class TrainConfig:
     w_start: float = 0.3
     patience: int = 2
     plateau: int = 8
-    improvement: float = 0.02
-    shorten: float = 0.3
-    n_shorten: int = 3
+    improvement: float = 0.1
+    shorten: float = 0.2
+    n_shorten: int = 2
     max_epochs: int = 60
     modification: Modification | None = None
 

@@ -153,7 +153,7 @@ def step(act: str, model: Transformer, prompts: Sequence[Prompts]) -> Step:
 
     Cost: 4 n N d operations and n N values of sigma per prompt; queries cost about the same each as contexts.
     """
-    _check(model, prompts)
+    check_batches(model, prompts)
     found = [_one_step(activation(act), model, e, one) for e, one in enumerate(prompts)]
     return Step(*(torch.stack(parts) for parts in zip(*found, strict=True)))
 
@@ -170,7 +170,7 @@ def losses(act: str, model: Transformer, prompts: Sequence[Prompts]) -> Float[Te
 
 def predictions(act: str, model: Transformer, prompts: Sequence[Prompts]) -> list[Float[Tensor, "P q"]]:
     """g^T W h~(x_q), in the precision of the prompts."""
-    _check(model, prompts)
+    check_batches(model, prompts)
     found = []
     for e, batch in enumerate(prompts):
         one, parts = _Pass(activation(act), model, e, batch.x.numpy().dtype), []
@@ -183,7 +183,8 @@ def predictions(act: str, model: Transformer, prompts: Sequence[Prompts]) -> lis
     return found
 
 
-def _check(model: Transformer, prompts: Sequence[Prompts]) -> None:
+def check_batches(model: Transformer, prompts: Sequence[Prompts]) -> None:
+    """Refuse anything but one batch per member with inputs of its dimension."""
     require(len(prompts) == len(model.mu.p), "prompts", len(prompts), f"one batch per member, {len(model.mu.p)}")
     d = model.mu.w.shape[2]
     for one in prompts:

@@ -40,6 +40,9 @@ def test_learns(mode: str) -> None:
     config = replace(BASE, mode=mode, teacher=NONLINEAR, max_epochs=30, plateau=30, patience=30)
     state, history = train_one(config)
     last = history.iloc[-1]
+    if mode == "softmax":
+        assert history["expected"].isna().all() and last["loss"] < 0.5 and last["best_w"] < 0.5
+        return
     assert history["expected"].iloc[0] > 0.74 and (history["best_w"] <= history["expected"] + 1e-9).all()
     assert (history["limit"] <= history["best_w"] + 1e-9).all() and not state.shortened
     if mode == "attention":
