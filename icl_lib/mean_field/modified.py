@@ -13,7 +13,8 @@ from icl_lib.mean_field.births import BirthDeath, births
 from icl_lib.mean_field.flow import State
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.measure import Particles
-from icl_lib.mean_field.perturb import displace, gaussian_process, isotropic
+from icl_lib.mean_field.perturb import displace, isotropic
+from icl_lib.mean_field.process import draw_process
 from icl_lib.validate import require, require_choice, require_integer, require_number
 
 
@@ -23,8 +24,7 @@ class Modification:
 
     Attributes:
         births: rate, reference and annealing of births; None for none. Its rate is per unit of time.
-        perturbation: "none", "isotropic", or "gaussian_process" with the covariance of ``perturb``, whose time and memory grow
-            with (N (k + d))^2: 1.3 GB for N = 500, d = 20, k = 5.
+        perturbation: "none", "isotropic", or "gaussian_process" with the covariance of ``perturb`` (at infinite prompts).
         budget: root mean square displacement of a perturbation, at time 0.
         every: time between two perturbations.
         until: the budget falls linearly to 0 at this time.
@@ -61,7 +61,7 @@ def modify(
         return mu
     if config.perturbation == "isotropic":
         return displace(mu, isotropic(mu, [seed], step), budget)
-    return displace(mu, gaussian_process(kernel, teacher, mu, [seed], step), budget)
+    return displace(mu, draw_process(kernel, teacher, mu, [seed], step), budget)
 
 
 def without(config: Modification) -> Modification:
