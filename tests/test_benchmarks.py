@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from benchmarks import bound, module, results
+from benchmarks import bound, module, regression, results
+from icl_lib.mean_field.train_features import Trainer
+from icl_lib.mean_field.transformer import step
 from icl_lib.softmax.model import forward
 from icl_lib.softmax.prompts import sample_prompts, task_table
 from icl_lib.softmax.tasks import uniform_cover
@@ -56,3 +58,19 @@ def test_results_can_be_read() -> None:
     gain = results.ratio(results.values(table, "training", "modules"), results.values(table, "training", "ensemble"))
     assert gain["low"] <= gain["median"] <= gain["high"]
     assert set(results.bounds(table)) == {"least_time", "share"}
+
+
+def test_regression_module_is_our_transformer() -> None:
+    """Loss and gradients of the module that Paper K's training is timed against."""
+    trainer = Trainer(regression.config())
+    model, prompts = trainer.initial().model, trainer.source.draw(4, "prompts")
+    ours, theirs = step("sigmoid", model, [prompts]), regression.Module(model)
+    loss = regression.gradient(theirs, prompts)
+    assert loss == pytest.approx(float(ours.losses.mean()), rel=1e-5)
+    for weight, velocity in (
+        (theirs.inner.weight, ours.w[0] / regression.N),
+        (theirs.outer.weight, ours.a[0].T),  # the module's output weights have the masses in them
+        (theirs.attention, ours.attention[0]),
+    ):
+        assert weight.grad is not None
+        torch.testing.assert_close(weight.grad.double(), -velocity, rtol=1e-3, atol=1e-5)
