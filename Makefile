@@ -30,6 +30,7 @@ record: env  ## run the chapters and rewrite committed outputs whose numbers mov
 	@$(PY) -m tools.record
 
 bench: env  ## time the library against its baselines
+	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.mean_field
 	@OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=268435456 sh -c '$(PY) -m benchmarks && $(PY) -m benchmarks.mean_field && $(PY) -m benchmarks.regression'
 
 clean:  ## remove all that was generated, trained models included (not .venv)
