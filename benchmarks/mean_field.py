@@ -14,9 +14,7 @@ import os
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-import multiprocessing
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -26,6 +24,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from benchmarks.measure import memory, take_turns
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.hessian import exact_loss
 from icl_lib.mean_field.landscape import velocity
@@ -118,17 +117,6 @@ def sampling_error(n: int, draws: int = 4) -> float:
     return float(torch.stack([(g - exact).square().sum() / exact.square().sum() for g in found]).mean().sqrt())
 
 
-def take_turns(cases: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
-    """Median processor time of each, in seconds; the first round warms up."""
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for repetition in range(repetitions + 1):
-        for name, call in cases.items():
-            start = time.process_time()
-            call()
-            times[name] += [time.process_time() - start] if repetition else []
-    return {name: float(torch.tensor(t, dtype=torch.float64).median()) for name, t in times.items()}
-
-
 def compared(n: int, repetitions: int) -> list[dict[str, object]]:
     """Rows of all methods at N; sampling is extrapolated to ``WANTED``: error as S^-1/2, time as S."""
     big = torch.rand(1500, 1500, dtype=torch.float64)
@@ -144,28 +132,17 @@ def compared(n: int, repetitions: int) -> list[dict[str, object]]:
     return rows
 
 
-def _kibibytes(field: str) -> int:
-    return int(Path("/proc/self/status").read_text().split(f"{field}:")[1].split()[0])
-
-
-def _peak(n: int, queue: "multiprocessing.Queue[int]") -> None:
-    teacher, mu = setting(n)
+def one_velocity(n: int) -> Callable[[], object]:
+    """One velocity of N particles; a small one has already been taken."""
+    case = setting(n)
     velocity(Erf(), *setting(100))
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the highest size so far
-    before = _kibibytes("VmRSS")
-    velocity(Erf(), teacher, mu)
-    queue.put(_kibibytes("VmHWM") - before)
+    return lambda: velocity(Erf(), *case)
 
 
-def memory(n: int) -> float:
+def added(n: int) -> float:
     """Mebibytes that one velocity adds to a fresh process at its highest."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_peak, args=(n, queue))
-    process.start()
-    added = queue.get()
-    process.join()
-    return added / 1024
+    before, highest = memory(one_velocity, n)
+    return highest - before
 
 
 def main() -> None:
@@ -181,7 +158,7 @@ def main() -> None:
                 at = {"n": 2000, "d": 20, "k": 5} | {axis.lower(): value}
                 of_axis[str(value)] = (lambda pair: lambda: velocity(Erf(), *pair))(setting(**at))
             rows += [{"kind": axis, "N": float(v), "seconds": t} for v, t in take_turns(of_axis, 7).items()]
-    rows += [] if KEEPS_BLOCKS else [{"kind": "memory", "N": n, "mebibytes": memory(n)} for n in MEMORY]
+    rows += [] if KEEPS_BLOCKS else [{"kind": "memory", "N": n, "mebibytes": added(n)} for n in MEMORY]
     table = pd.DataFrame(rows).rename(columns={"N": "value"}).assign(keeps_blocks=KEEPS_BLOCKS)
     print(table.to_string(index=False))
     before = pd.read_csv(FILE)

@@ -5,7 +5,6 @@ N = 500 sigmoid neurons, in float32; ``PROMPTS`` of them are timed and scaled. D
 compared takes turns in one process on one core.
 """
 
-import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from benchmarks.mean_field import _kibibytes, take_turns
+from benchmarks.measure import memory, take_turns
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig
 from icl_lib.mean_field.regression import PromptConfig, Prompts
 from icl_lib.mean_field.train_features import Trainer
@@ -78,12 +77,12 @@ def theirs(trainer: Trainer, module: Module, batch: int) -> Callable[[], object]
     return lambda: [gradient(module, trainer.source.draw(batch, "prompts", i)) for i in range(PROMPTS // batch)]
 
 
-def training(trainer: Trainer, batch: int) -> Callable[[], object]:
+def training(trainer: Trainer, n_steps: int) -> Callable[[], object]:
     """Whole training steps, W and what is exact included."""
 
     def steps() -> None:
         state = trainer.initial()
-        for number in range(PROMPTS // batch):
+        for number in range(n_steps):
             state, _ = trainer.stepped(state, number)
 
     return steps
@@ -128,7 +127,9 @@ def epochs() -> list[dict[str, object]]:
     needs = resources()
     cases = {f"ours, batch {b}": ours(trainer, model, b) for b in (50, 200)}
     cases |= {f"module, batch {b}": theirs(trainer, module, b) for b in (1, 4, 20, 50)}
-    cases |= {f"training step, {m}": training(Trainer(config(m)), 50) for m in ("joint", "static", "static_finite")}
+    cases |= {
+        f"training step, {m}": training(Trainer(config(m)), PROMPTS // 50) for m in ("joint", "static", "static_finite")
+    }
     found = take_turns(
         cases | {name: repeated(call) for name, (call, _) in needs.items()},
         REPETITIONS,
@@ -142,31 +143,18 @@ def epochs() -> list[dict[str, object]]:
     return [*rows, {"kind": "ratio", "method": "share of the bound", "seconds": least, "ratio": share}]
 
 
-def _peak(mode: str, queue: "multiprocessing.Queue[int]") -> None:
-    trainer = Trainer(config(mode))
-    state = trainer.initial()
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the highest size so far
-    for number in range(3):
-        state, _ = trainer.stepped(state, number)
-    queue.put(_kibibytes("VmHWM"))
-
-
-def memory(mode: str) -> float:
-    """Mebibytes of a process that trains, at its highest, Python and libraries included."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_peak, args=(mode, queue))
-    process.start()
-    highest = queue.get()
-    process.join()
-    return highest / 1024
+def three_steps(mode: str) -> Callable[[], object]:
+    """Three whole training steps."""
+    return training(Trainer(config(mode)), 3)
 
 
 def main() -> None:
     torch.set_num_threads(1)
     with threadpool_limits(1):
         rows = epochs()
-    rows += [{"kind": "memory", "method": mode, "mebibytes": memory(mode)} for mode in ("joint", "static")]
+    rows += [
+        {"kind": "memory", "method": mode, "mebibytes": memory(three_steps, mode)[1]} for mode in ("joint", "static")
+    ]
     table = pd.DataFrame(rows)
     print(table.to_string(index=False))
     write_atomic(FILE, table.to_csv(index=False, float_format="%.4g").encode())
