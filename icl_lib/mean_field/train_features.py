@@ -185,15 +185,21 @@ def train(
         on_epoch: sees a member's number and its state after each of its epochs.
     """
     require(len(configs) > 0, "configs", len(configs), "at least one")
-    states, tables = [], []
+    runs = []
     for number, config in enumerate(configs):
         report = None if on_epoch is None else partial(on_epoch, number)
-        state, table = train_one(config, None, every, report)
-        states.append(state)
-        for name, value in (("mode", config.mode), ("seed", config.seed), ("member", number)):
-            table.insert(0, name, value)
-        tables.append(table)
+        runs.append(train_one(config, None, every, report))
+    return collected(configs, runs)
+
+
+def collected(configs: Sequence[TrainConfig], runs: Sequence[tuple[State, pd.DataFrame]]) -> Trained:
+    """What ``train_one`` returned for each config, as one ensemble."""
+    states, tables = [state for state, _ in runs], []
     alike = len({tuple(s.model.attention.shape) + tuple(s.model.mu.a.shape) for s in states}) == 1
     require(alike, "configs", [c.mode for c in configs], "alike in the shapes of their models")
+    for number, (config, (_, table)) in enumerate(zip(configs, runs, strict=True)):
+        tables.append(table.copy())
+        for name, value in (("mode", config.mode), ("seed", config.seed), ("member", number)):
+            tables[-1].insert(0, name, value)
     model = Transformer(stack([s.model.mu for s in states]), torch.cat([s.model.attention for s in states]))
     return Trained(tuple(configs), model, tuple(s.converged for s in states), pd.concat(tables, ignore_index=True))

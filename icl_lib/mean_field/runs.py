@@ -1,0 +1,118 @@
+"""Training runs on disk: each member is trained once, shared by chapters, and found by a hash of all that decides it.
+
+A member is saved after every epoch, so that an interrupted run goes on where it stopped. What a file says is believed only if
+its key and the digest of its contents are right; otherwise the member is trained again, with a warning if the file was damaged.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock
+from joblib import Parallel, delayed
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from icl_lib.mean_field.measure import Particles
+from icl_lib.mean_field.train_features import COLUMNS, Trained, collected, train_one
+from icl_lib.mean_field.training import State, TrainConfig
+from icl_lib.mean_field.transformer import Transformer
+from icl_lib.paths import cache_dir, write_atomic
+from icl_lib.provenance import code_hash, versions
+from icl_lib.validate import require, require_integer
+
+Run = tuple[State, pd.DataFrame]
+Report = Callable[[TrainConfig, State], None]
+WHOLE = ("epoch", "step", "shortened")  # columns of the history that are integers
+
+
+def run_key(config: TrainConfig, every: int) -> str:
+    """Hash of the config, of how often the history is kept, of the library code that training depends on, and of the versions."""
+    content = json.dumps([asdict(config), every, code_hash({"icl_lib.mean_field.train_features"}), versions()])
+    return hashlib.sha256(content.encode()).hexdigest()[:24]
+
+
+def _digest(tensors: dict[str, Tensor], state: str) -> str:
+    digest = hashlib.sha256(state.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_run(path: Path, run: Run, key: str) -> None:
+    """Write state and history as safetensors, atomically."""
+    state, history = run
+    values = torch.from_numpy(history.to_numpy(np.float64))
+    tensors = {**state.model.mu._asdict(), "attention": state.model.attention, "history": values}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    where = json.dumps(state._replace(model=None)._asdict())  # type: ignore[arg-type]
+    write_atomic(path, save(tensors, metadata={"key": key, "state": where, "digest": _digest(tensors, where)}))
+
+
+def load_run(path: Path, key: str) -> Run | None:
+    """The run that was saved under this key, or None if there is none that can be trusted."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        return None
+    except SafetensorError:
+        metadata, tensors = {}, {}
+    where = metadata.get("state", "")
+    if metadata.get("key") != key or metadata.get("digest") != _digest(tensors, where):
+        warnings.warn(f"{path.name} is damaged or not what its name says: training again", stacklevel=2)
+        return None
+    history = pd.DataFrame(tensors.pop("history").numpy(), columns=COLUMNS).astype(dict.fromkeys(WHOLE, int))
+    attention = tensors.pop("attention")
+    return State(**json.loads(where) | {"model": Transformer(Particles(**tensors), attention)}), history
+
+
+def trained_one(config: TrainConfig, every: int, folder: Path, report: Report | None = None) -> Run:
+    """One member: from its file, or trained now, going on from where an interrupted run stopped."""
+    key = run_key(config, every)
+    path = folder / f"{key}.safetensors"
+    with FileLock(folder / f"{key}.lock"):
+        run = load_run(path, key)
+        while run is None or not (run[0].converged or run[0].epoch >= config.max_epochs):
+            state, rows = train_one(config, run[0] if run else None, every, n_epochs=1)
+            run = state, pd.concat([run[1], rows], ignore_index=True) if run else rows
+            save_run(path, run, key)
+            if report:
+                report(config, state)
+    return run
+
+
+def trained(
+    configs: Sequence[TrainConfig],
+    every: int = 20,
+    jobs: int = 2,
+    folder: Path | None = None,
+    report: Report | None = None,
+) -> Trained:
+    """All members, `jobs` at a time: as ``train`` would return them, whatever `jobs` is.
+
+    Two processes that ask for the same member at the same time train it once.
+
+    Args:
+        every: steps between two rows of the history.
+        jobs: processes, of one thread each; 1 for none beside this one.
+        folder: of the files; by default the book's cache.
+        report: sees config and state after each epoch that is trained now.
+
+    Raises:
+        Diverged: as ``train_one``.
+    """
+    require(len(configs) > 0, "configs", len(configs), "at least one")
+    require_integer("jobs", jobs, 1)
+    folder = cache_dir() if folder is None else folder
+    folder.mkdir(parents=True, exist_ok=True)
+    work = Parallel(n_jobs=min(jobs, len(configs)))
+    return collected(configs, work(delayed(trained_one)(config, every, folder, report) for config in configs))
