@@ -19,7 +19,7 @@ from icl_lib.mean_field.search import SPACE, configured, setting
 from icl_lib.mean_field.training import TrainConfig
 from icl_lib.paths import cache_dir, root, write_atomic
 
-TRIALS, SEEDS = 12, (1000, 1001)
+TRIALS, SEEDS = 8, (1000, 1001)
 N, D, K, LENGTH, QUERIES = 250, 20, 5, 250, 32
 
 
@@ -31,6 +31,7 @@ def base(seed: int) -> TrainConfig:
         prompts=PromptConfig(n_context=LENGTH, n_query=QUERIES),
         seed=seed,
         patience=1,
+        plateau=6,
         improvement=0.1,
         shorten=0.3,
         n_shorten=4,

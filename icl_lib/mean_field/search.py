@@ -21,7 +21,7 @@ PARTICLES = {"dt": (0.3, 5.0), "cap": (0.05, 1.0), "size": (1.5, 4.0)}
 W = {"w_rate": (0.2, 1.5), "w_start": (0.1, 1.0)}
 MODIFIED = {"rate": (0.001, 0.1), "until": (10.0, 300.0), "budget": (0.01, 0.3)}
 SPACE = {"joint": PARTICLES | W, "static": PARTICLES, "modified": PARTICLES | MODIFIED, "raw inputs": W}
-BATCHES = (10, 25, 50)
+BATCHES = (25, 50, 100)
 
 
 def setting(model: str, trial: int) -> dict[str, float]:
