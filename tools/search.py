@@ -15,7 +15,7 @@ from icl_lib.mean_field.flow import Diverged
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig
 from icl_lib.mean_field.regression import PromptConfig
 from icl_lib.mean_field.runs import trained_one
-from icl_lib.mean_field.search import SPACE, configured, setting
+from icl_lib.mean_field.search import RULE, SPACE, configured, setting
 from icl_lib.mean_field.training import TrainConfig
 from icl_lib.paths import cache_dir, root, write_atomic
 
@@ -30,12 +30,7 @@ def base(seed: int) -> TrainConfig:
         start=InitConfig("aligned", N, D, K, seed=seed),
         prompts=PromptConfig(n_context=LENGTH, n_query=QUERIES),
         seed=seed,
-        patience=1,
-        plateau=6,
-        improvement=0.1,
-        shorten=0.3,
-        n_shorten=4,
-        max_epochs=40,
+        **RULE,
     )
 
 

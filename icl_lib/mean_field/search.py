@@ -6,6 +6,7 @@ Nothing but training loss is looked at, and no test prompt is drawn. The ranges 
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -13,6 +14,7 @@ import torch
 from icl_lib.mean_field.births import BirthDeath
 from icl_lib.mean_field.modified import Modification
 from icl_lib.mean_field.training import TrainConfig
+from icl_lib.published import FOLDER
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_choice, require_integer
 
@@ -22,6 +24,15 @@ W = {"w_rate": (0.2, 1.5), "w_start": (0.1, 1.0)}
 MODIFIED = {"rate": (0.001, 0.1), "until": (10.0, 300.0), "budget": (0.01, 0.3)}
 SPACE = {"joint": PARTICLES | W, "static": PARTICLES, "modified": PARTICLES | MODIFIED, "raw inputs": W}
 BATCHES = (25, 50, 100)
+# When steps are shortened and training ends, for all models alike; fixed before the search.
+RULE: dict[str, Any] = {
+    "patience": 1,
+    "plateau": 6,
+    "improvement": 0.1,
+    "shorten": 0.3,
+    "n_shorten": 4,
+    "max_epochs": 40,
+}
 
 
 def setting(model: str, trial: int) -> dict[str, float]:
@@ -44,13 +55,17 @@ def configured(model: str, base: TrainConfig, chosen: Mapping[str, float]) -> Tr
     require_choice("model", model, tuple(SPACE))
     names = {"batch", *SPACE[model]}
     require(set(chosen) == names, "chosen", sorted(chosen), f"values of {sorted(names)}")
-    values = {"batch": int(chosen["batch"])} | {name: chosen[name] for name in ("dt", "cap", *W) if name in names}
+    values: dict[str, Any] = {"batch": int(chosen["batch"])} | {
+        name: chosen[name] for name in ("dt", "cap", *W) if name in names
+    }
     start = replace(base.start, size=chosen["size"]) if "size" in names else base.start
     config = replace(base, mode=MODES[model], start=start, modification=None, **values)
     if model != "modified":
         return config
     births = BirthDeath(chosen["rate"], config.start, chosen["until"])
-    change = Modification(births, "gaussian_process", chosen["budget"], every=chosen["until"] / 20, until=chosen["until"])
+    change = Modification(
+        births, "gaussian_process", chosen["budget"], every=chosen["until"] / 20, until=chosen["until"]
+    )
     return replace(config, modification=change)
 
 
@@ -62,5 +77,10 @@ def best(table: pd.DataFrame, model: str) -> dict[str, float]:
     require_choice("model", model, tuple(SPACE))
     rows = table[(table["model"] == model) & table["loss"].map(math.isfinite)]
     require(len(rows) > 0, "table", len(table), f"at least one trial of {model} that ended with a loss")
-    row = rows.loc[rows["loss"].idxmin()]
+    row = rows.sort_values("loss").iloc[0].to_dict()
     return {name: float(row[name]) for name in ("batch", *SPACE[model])}
+
+
+def trials() -> pd.DataFrame:
+    """The recorded search, one row per model and trial: loss, epochs, converged (of the pilot seeds), and the setting."""
+    return pd.read_csv(FOLDER / "search.csv")
