@@ -155,15 +155,19 @@ def test_divergence_is_named() -> None:
 
 
 def test_both_learn() -> None:
-    """A small setting with its own tasks; untrained, half of the answers are wrong."""
-    common = {"tasks": uniform_cover(4, 2, 0), "prompts": PromptConfig(n_context=8), "min_context": 8, "n_steps": 150}
+    """A small setting with its own tasks; untrained, half of the answers are wrong. The median of five seeds: on which of
+    them training is still on its first plateau differs between processors.
+    """
+    common = {"tasks": uniform_cover(4, 2, 0), "prompts": PromptConfig(n_context=8), "min_context": 8, "n_steps": 250}
     common |= {"batch_size": 64, "patterns": PatternConfig(4, 3, 2.0, 8, 3)}
-    for config in (changed(GPT, **common, model=GPTConfig(2, 2, 32, 8)), changed(STACK, **common)):
-        ask: Any = {"tasks": [config.tasks], "prompts": PromptConfig(0.8, 8), "n_prompts": 2000}
+    gpt = changed(GPT, **common, model=GPTConfig(2, 2, 32, 8), step_size=1e-3)
+    for config in (gpt, changed(STACK, **common)):
+        configs = [changed(config, seed=seed) for seed in range(5)]
+        ask: Any = {"tasks": [config.tasks] * 5, "prompts": PromptConfig(0.8, 8), "n_prompts": 2000}
         ask["forward"] = network(config).forward
-        before = evaluate(train_deep([changed(config, n_steps=0)]), **ask)
-        after = evaluate(train_deep([config]), **ask)
-        assert before["error"][0] > 0.3 and after["error"][0] < 0.1, config.model
+        before = evaluate(train_deep([changed(c, n_steps=0) for c in configs]), **ask)["error"]
+        after = evaluate(train_deep(configs), **ask)["error"]
+        assert before.min() > 0.3 and after.median() < 0.1, config.model
 
 
 @pytest.mark.parametrize(
