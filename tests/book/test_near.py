@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import nbformat
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nbformat import v4
+from nbval import kernel
+from nbval.plugin import IPyNbCell
 
 from tools.near import near_outputs, near_text
 
@@ -82,3 +85,27 @@ def test_nbval_uses_it(tmp_path: Path, value: str, passes: bool) -> None:
     )
     assert (done.returncode == 0) is passes, done.stdout
     assert ("moved within" in done.stdout) is passes
+
+
+def test_a_kernel_is_started_again_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for owner, name in ((IPyNbCell, "compare_outputs"), (kernel, "start_new_kernel")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # what the file sets is undone after the test
+    nbval_rules = SourceFileLoader("nbval_rules", "conftest.py").load_module()
+    tries: list[str] = []
+
+    def dies(times: int) -> None:
+        def start(name: str) -> str:
+            tries.append(name)
+            if len(tries) <= times:
+                raise RuntimeError("Kernel died before replying to kernel_info")
+            return "kernel"
+
+        tries.clear()
+        monkeypatch.setattr(nbval_rules, "start_once", start)
+
+    dies(1)
+    with pytest.warns(UserWarning, match="started again"):
+        assert nbval_rules.start_new_kernel("python3") == "kernel" and tries == ["python3"] * 2
+    dies(2)
+    with pytest.warns(UserWarning, match="again"), pytest.raises(RuntimeError, match="died"):
+        nbval_rules.start_new_kernel("python3")
