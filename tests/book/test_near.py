@@ -1,8 +1,8 @@
 """What still counts as the same result when a chapter is executed again."""
 
+import importlib.util
 import subprocess
 import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import nbformat
@@ -90,7 +90,9 @@ def test_nbval_uses_it(tmp_path: Path, value: str, passes: bool) -> None:
 def test_a_kernel_is_started_again_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for owner, name in ((IPyNbCell, "compare_outputs"), (kernel, "start_new_kernel")):
         monkeypatch.setattr(owner, name, getattr(owner, name))  # what the file sets is undone after the test
-    nbval_rules = SourceFileLoader("nbval_rules", "conftest.py").load_module()
+    found = importlib.util.spec_from_file_location("nbval_rules", "conftest.py")
+    assert found and found.loader
+    found.loader.exec_module(nbval_rules := importlib.util.module_from_spec(found))
     tries: list[str] = []
 
     def dies(times: int) -> None:
