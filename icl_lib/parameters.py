@@ -145,7 +145,7 @@ def _entries(kind: str, default: object) -> str:
     """The annotated type; where it says only ``list``, with the type that the default's entries have."""
     if kind != "list" or not isinstance(default, list):
         return kind
-    if all(isinstance(entry, list) for entry in default):
+    if default and all(isinstance(entry, list) for entry in default):
         return f"list[{_entries('list', [x for entry in default for x in entry])}]"
     return "list[int]" if all(is_of(entry, "int") for entry in default) else "list[float]"
 

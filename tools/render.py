@@ -11,7 +11,8 @@ from typing import Any
 import nbformat
 import yaml
 
-from tools import execute, notebooks
+from icl_lib.rerun import compare, execute
+from tools import notebooks
 
 BOOK = ("_toc.yml", "references.bib", "index.ipynb", "_ext", "_static", "chapters", "figures")
 
@@ -38,7 +39,7 @@ def stage(source: Path, executed: Mapping[Path, Path], marked: Mapping[Path, str
         if path in marked:
             title, line, rest = notebook.cells[0].source.partition("\n")
             notebook.cells[0].source = f"{title}\n\n:::{{important}}\n{marked[path]}\n:::\n{line}{rest}"
-        for cell in notebooks.code_cells(notebook):
+        for cell in compare.code_cells(notebook):
             provenance_as_legend(cell)
         notebooks.save(notebook, source / path)
 
