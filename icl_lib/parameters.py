@@ -8,7 +8,6 @@ import ast
 import difflib
 import io
 import json
-import math
 import re
 import tokenize
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from icl_lib.validate import ConfigError, require
+from icl_lib.ranges import ANY, Range
+from icl_lib.validate import ConfigError
 
 TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -73,32 +73,6 @@ def unknown(name: str, value: object, known: Iterable[str], where: str = "") -> 
 
 
 @dataclass(frozen=True)
-class Range:
-    """An interval of numbers as it is written: ``[0, 1]``, ``(0, 1]``, ``[2, inf)``.
-
-    Raises:
-        ConfigError: for text that is no interval, or whose ends are the wrong way round.
-    """
-
-    text: str = "(-inf, inf)"
-
-    def __post_init__(self) -> None:
-        require(self.ends()[0] <= self.ends()[1], "range", self.text, "from a smaller to a larger number")
-
-    def ends(self) -> tuple[float, float]:
-        """The lower and the upper end."""
-        found = re.fullmatch(r"[\[(]\s*(-?[\d.e+-]+|-inf)\s*,\s*(-?[\d.e+-]+|inf)\s*[\])]", self.text)
-        require(found is not None, "range", self.text, "like [0, 1], (0, 1] or [2, inf)")
-        assert found is not None
-        return float(found[1]), float(found[2])
-
-    def __contains__(self, value: float) -> bool:
-        low, high = self.ends()
-        above = value > low or (value == low and self.text[0] == "[")
-        return math.isfinite(value) and above and (value < high or (value == high and self.text[-1] == "]"))
-
-
-@dataclass(frozen=True)
 class Parameter:
     """One parameter of a chapter. ``kind`` is its type with the type of its entries, such as ``list[float]``."""
 
@@ -106,7 +80,7 @@ class Parameter:
     kind: str
     default: object
     meaning: str = ""
-    range: Range = Range()
+    range: Range = ANY
     unit: str = ""
 
     @property
@@ -117,7 +91,7 @@ class Parameter:
         plain = self.kind.replace("list[", "").rstrip("]")
         many = {"int": "integers", "float": "numbers", "str": "strings", "bool": "True or False"}[plain]
         one = {"int": "an integer", "float": "a number", "str": "a string", "bool": "True or False"}[plain]
-        numbers = plain in ("int", "float") and self.range != Range()
+        numbers = plain in ("int", "float") and self.range != ANY
         return (of + many if of else one) + (f" in {self.range.text}" if numbers else "")
 
     def check(self, value: object, where: str = "") -> object:
@@ -175,7 +149,7 @@ def read_parameters(notebook: Path, table: Mapping[str, str]) -> dict[str, Param
         default = ast.literal_eval(line.value) if line.value else None
         text, unit = re.fullmatch(r"([\[(].*?[\])])?\s*(.*)", table.get(name, "")).groups()  # type: ignore[union-attr]
         meaning = comments.get(line.end_lineno or line.lineno, "")
-        found[name] = Parameter(name, _entries(kind, default), default, meaning, Range(text) if text else Range(), unit)
+        found[name] = Parameter(name, _entries(kind, default), default, meaning, Range(text) if text else ANY, unit)
     return found
 
 

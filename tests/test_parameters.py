@@ -11,8 +11,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_lib.parameters import Parameter, Range, check_values, load_table, parse_value, read_parameters
+from icl_lib.parameters import Parameter, check_values, load_table, parse_value, read_parameters
 from icl_lib.paths import root
+from icl_lib.ranges import Range
 from icl_lib.validate import ConfigError
 
 BOOK = root()
