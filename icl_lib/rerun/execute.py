@@ -60,6 +60,21 @@ def quiet_kernel() -> Iterator[None]:
         os.close(terminal)
 
 
+@contextlib.contextmanager
+def kernel_environment(out: Path | None) -> Iterator[None]:
+    """The variables that a kernel inherits from this process: one thread, and where a chapter writes."""
+    before = dict(os.environ)
+    os.environ.update(THREADS)
+    os.environ.pop("ICL_BOOK_OUT", None)
+    if out:
+        os.environ["ICL_BOOK_OUT"] = str(out.resolve())
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def run(
     source: Path,
     target: Path,
@@ -86,13 +101,9 @@ def run(
     running, failed = target.with_suffix(".running.ipynb"), target.with_suffix(".failed.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
     failed.unlink(missing_ok=True)
-    os.environ.update(THREADS)
-    os.environ.pop("ICL_BOOK_OUT", None)
-    if out:
-        os.environ["ICL_BOOK_OUT"] = str(out.resolve())
     hooks = {"on_cell_start": lambda cell, cell_index: on_cell()} if on_cell else {}
     try:
-        with quiet_kernel():
+        with quiet_kernel(), kernel_environment(out):
             papermill.execute_notebook(
                 # papermill fills in {names} in a path from the parameters: a path is not to depend on them
                 *(str(path).replace("{", "{{").replace("}", "}}") for path in (source, running)),

@@ -30,12 +30,13 @@ def with_seeds(chapter: ChapterFile, given: Mapping[str, object], n_seeds: int |
     """The given values, with the number of seeds as the chapter calls it.
 
     Raises:
-        ConfigError: if the chapter has no number of seeds.
+        ConfigError: if the chapter has no number of seeds, or it is among the given values.
     """
     if n_seeds is None:
         return dict(given)
-    if "n_seeds" not in chapter.parameters:
-        raise ConfigError(f"{chapter.id}: seeds={n_seeds}: must be left out, this chapter has no parameter n_seeds")
+    if "n_seeds" not in chapter.parameters or "n_seeds" in given:
+        why = "n_seeds is given" if "n_seeds" in given else "this chapter has no parameter n_seeds"
+        raise ConfigError(f"{chapter.id}: seeds={n_seeds}: must be left out, {why}")
     return {**given, "n_seeds": n_seeds}
 
 

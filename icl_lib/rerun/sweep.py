@@ -20,7 +20,7 @@ from icl_lib.paths import write_json
 from icl_lib.rerun.book import ChapterFile
 from icl_lib.rerun.grid import combinations
 from icl_lib.rerun.point import Job, code_digest, read_record
-from icl_lib.rerun.worker import Outcome, Request
+from icl_lib.rerun.worker import Outcome, Request, read_failure
 from icl_lib.validate import require
 
 SWEEP = "sweep.json"
@@ -83,7 +83,7 @@ def state(folder: Path, jobs: Sequence[Job]) -> State:
             warnings.warn(f"{folder / 'points' / job.key} is not as it was written and does not count", stacklevel=2)
         failure = folder / "failed" / f"{job.key}.json"
         if failure.is_file():
-            failed[job.key] = str(json.loads(failure.read_text())["error"])
+            failed[job.key] = read_failure(failure)
     return State(tuple(jobs), finished, failed)
 
 
@@ -95,8 +95,24 @@ def known_jobs(folder: Path, book: Path) -> tuple[str, list[Job]]:
     """
     file = folder / SWEEP
     require(file.is_file(), "folder", str(folder), f"the folder of a sweep, with a file {SWEEP}")
-    content = json.loads(file.read_text())
+    content = _read(file)
     return content["chapter"], [Job(str(book), content["chapter"], v, content["code"]) for v in content["points"]]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """What ``sweep.json`` says.
+
+    Raises:
+        ConfigError: if it is not what a sweep writes.
+    """
+    try:
+        content = json.loads(file.read_text())
+    except ValueError:
+        content = None
+    good = isinstance(content, dict) and all(isinstance(content.get(name), str) for name in ("chapter", "code"))
+    good = good and isinstance(content.get("points"), list) and all(isinstance(p, dict) for p in content["points"])
+    require(good, "file", str(file), "as a sweep wrote it; it can be deleted, the points are kept")
+    return dict(content)
 
 
 def _register(plan: Plan) -> None:
@@ -104,7 +120,7 @@ def _register(plan: Plan) -> None:
     file, code = plan.folder / SWEEP, plan.jobs[0].code
     (plan.folder / "locks").mkdir(parents=True, exist_ok=True)
     with FileLock(plan.folder / "locks" / "sweep.lock"):
-        old: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+        old = _read(file) if file.is_file() else {}
         whose = old.get("chapter", plan.chapter.id)
         require(whose == plan.chapter.id, "out", str(plan.folder), f"another folder: this one holds a sweep of {whose}")
         before = old["points"] if old.get("code") == code else []

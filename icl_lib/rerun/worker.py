@@ -65,7 +65,7 @@ def _locked(job: Job, folder: Path, retry: bool) -> Outcome:
     if record:
         return Outcome("kept", seconds=record["seconds"])
     if failure.is_file() and not retry:
-        return Outcome("failed", json.loads(failure.read_text())["error"])
+        return Outcome("failed", read_failure(failure))
     chapter = find(job.chapter, Path(job.book))
     if code_digest(chapter) != job.code:
         return Outcome(
@@ -97,6 +97,14 @@ def _locked(job: Job, folder: Path, retry: bool) -> Outcome:
         return Outcome("done", seconds=record["seconds"] if record else 0.0)
     finally:
         shutil.rmtree(parent, ignore_errors=True)
+
+
+def read_failure(file: Path) -> str:
+    """The recorded error of a point that failed."""
+    try:
+        return str(json.loads(file.read_text())["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"unknown: {file} is not as it was written"
 
 
 def request_text(request: Request) -> str:
