@@ -110,7 +110,7 @@ def verify_command(args: argparse.Namespace, here: Path) -> int:
         with Progress(chapter.id, book.cell_count(chapter)) as progress:
             found = verify(chapter, full=args.full, on_cell=progress)
         different += bool(found.differences)
-        told = f"{found.compared} outputs compared, {clock(time.monotonic() - started)}"
+        told = f"{found.compared} results compared, {clock(time.monotonic() - started)}"
         remarks = "".join(f"; {remark}" for remark in found.remarks)
         print(f"{chapter.id}: {'DIFFERS' if found.differences else 'same'} ({told}{remarks})", flush=True)
         print(*(f"  {line}" for line in found.differences), sep="\n", end="\n" if found.differences else "")

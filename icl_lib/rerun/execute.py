@@ -91,7 +91,7 @@ def run(
     Args:
         out: the folder of results; by default the committed ones are read.
         cwd: the kernel's working directory, by default that of ``target``; it has to lie in the book.
-        on_cell: called when a cell starts.
+        on_cell: called when a cell of code starts.
     """
     import nbformat
     import papermill
@@ -101,7 +101,11 @@ def run(
     running, failed = target.with_suffix(".running.ipynb"), target.with_suffix(".failed.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
     failed.unlink(missing_ok=True)
-    hooks = {"on_cell_start": lambda cell, cell_index: on_cell()} if on_cell else {}
+
+    def starts(cell: Any, cell_index: int) -> None:
+        if on_cell and cell.cell_type == "code" and cell.source.strip():  # prose "starts" too
+            on_cell()
+
     try:
         with quiet_kernel(), kernel_environment(out):
             papermill.execute_notebook(
@@ -111,7 +115,7 @@ def run(
                 kernel_name="python3",
                 cwd=cwd or target.parent,
                 progress_bar=False,
-                **hooks,
+                on_cell_start=starts,
             )
     except Exception as error:
         if running.is_file():

@@ -1,6 +1,7 @@
 """`icl verify`: a committed result comes out again, or it is said what differs."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import nbformat
 from nbformat import v4
 
 from icl_lib.rerun import verify as verify_module
-from icl_lib.rerun.book import find
+from icl_lib.rerun.book import cell_count, find
 from icl_lib.rerun.compare import code_cells
 from icl_lib.rerun.single import run
 from tests.rerun.toy import KERNEL, icl, lines
@@ -26,11 +27,15 @@ def commit_outputs(book: Path, out: Path) -> None:
 
 def test_same_then_different(book: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(book)
-    commit_outputs(book, run(find("T1", book), {}, tmp_path / "out").folder)
+    monkeypatch.delenv("ICL_BOOK_OUT", raising=False)
+    chapter, started = find("T1", book), []
+    commit_outputs(book, run(chapter, {}, tmp_path / "out", lambda: started.append(1)).folder)
+    assert len(started) == cell_count(chapter) == 3
+    assert "ICL_BOOK_OUT" not in os.environ
     before = {p: p.read_bytes() for p in book.rglob("*") if p.is_file()}
     same = icl(book, "verify")
     assert same.returncode == 0, same.stderr
-    assert same.stdout.startswith("T1: same (4 outputs compared, ")
+    assert same.stdout.startswith("T1: same (4 results compared, ")
     assert {p: p.read_bytes() for p in book.rglob("*") if p.is_file()} == before
 
     result = book / "figures/T1/result.json"
