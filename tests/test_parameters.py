@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from icl_lib.parameters import Parameter, check_values, load_table, parse_value, read_parameters
 from icl_lib.paths import root
 from icl_lib.ranges import Range
+from icl_lib.rerun.book import chapters
+from icl_lib.rerun.options import pairs
+from icl_lib.rerun.single import run
 from icl_lib.validate import ConfigError
 
 BOOK = root()
@@ -184,7 +187,7 @@ def no_process(*arguments: object, **options: object) -> None:
 
 
 @given(bad_sets())
-@settings(max_examples=1200, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_bad_sets_are_refused_by_name_and_start_nothing(case: tuple[str, str, dict[str, object]]) -> None:
     label, wrong, values = case
     with pytest.MonkeyPatch.context() as patch:
@@ -195,3 +198,39 @@ def test_bad_sets_are_refused_by_name_and_start_nothing(case: tuple[str, str, di
     assert message.startswith(f"{label}: {wrong if wrong.isidentifier() else repr(wrong)[:77]}")
     assert "unknown parameter" in message or "must be" in message
     assert len(message.splitlines()) == 1
+
+
+COMMITTED = chapters(BOOK)
+
+
+def bad_texts(parameter: Parameter) -> list[str]:
+    """What could be typed for a value and is none."""
+    low, high = parameter.range.ends()
+    numbers = [repr(low - 1), repr(high + 1), "nan", "inf", "1e999", "0x", "--1", ""]
+    wrong = [*CODE, *numbers, "None", "true", "{}", "[[]]", "'0.5'"]
+    if parameter.kind.startswith("list"):
+        return [*wrong, "[]", "1", f"[{high + 1}]", f"[{low - 1}]", "['a']", "[True]", "[open('FILE')]"]
+    return [*wrong, "[1]", "[]", "1,5"]
+
+
+def test_whatever_is_typed_wrong_is_refused_by_name_and_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("icl_lib.rerun.single.compute", no_process)
+    monkeypatch.setattr(subprocess, "Popen", no_process)
+    tried = 0
+    for chapter in COMMITTED:
+        good = {name: known.default for name, known in chapter.parameters.items()}
+        for name, known in chapter.parameters.items():
+            slips = [name[:-1] + "_", name + "s", name.upper()]
+            texts = [f"{name}={text}" for text in bad_texts(known)]
+            texts += [f"{slip}={known.default}" for slip in slips if slip not in good]
+            for text in texts:
+                tried += 1
+                given = pairs(chapter, [text])
+                with pytest.raises(ConfigError) as error:
+                    run(chapter, {**good, **given})
+                (line,) = str(error.value).splitlines()
+                if name in given:
+                    assert line.startswith(f"{chapter.id}: {name}=") and line.endswith(f"must be {known.allowed}")
+                else:
+                    assert line.startswith(f"{chapter.id}: {text.partition('=')[0]}=") and "unknown parameter" in line
+    assert tried >= 1000

@@ -34,7 +34,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("chapters", nargs="*", metavar="CLAIM", help="a claim (L1) or a chapter's file name")
     sub.add_argument("--all", action="store_true", help="the parameters of all chapters")
 
-    sub = commands.add_parser("run", help="run one chapter with other parameters")
+    sub = commands.add_parser(
+        "run",
+        help="run one chapter with other parameters",
+        description="Run one chapter, with other parameters than the book's if any are given. The result is a folder with the "
+        "executed notebook, the same as one HTML file, figures with their data, the verdict, and where it all comes from. "
+        "Nothing that is committed changes.",
+    )
     _chapter_options(sub)
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder of the result (default: a new one in _build/runs)")
 
@@ -58,7 +64,11 @@ def parser() -> argparse.ArgumentParser:
 
     sub = commands.add_parser("status", help="what a sweep has finished, how long it took, and what failed")
     sub.add_argument("folder", type=Path, metavar="DIR", help="the folder of a sweep")
-    sub = commands.add_parser("report", help="the same with table and figure, as one HTML file in the folder")
+    sub = commands.add_parser(
+        "report",
+        help="the same with table and figure, as one HTML file in the folder",
+        description="Gather what a sweep has finished so far: table.csv, a figure, and both in one HTML file, report.html.",
+    )
     sub.add_argument("folder", type=Path, metavar="DIR", help="the folder of a sweep")
 
     sub = commands.add_parser(
@@ -77,7 +87,7 @@ def _chapter_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("chapter", metavar="CLAIM", help="a claim (L1) or a chapter's file name")
     sub.add_argument("-p", dest="given", action="append", default=[], metavar="NAME=VALUE", help="a parameter's value")
     sub.add_argument("--seeds", type=int, metavar="N", help="number of seeds, the parameter n_seeds")
-    sub.add_argument("--device", default="cpu", help="cpu; the chapters have no other device today")
+    sub.add_argument("--device", default="cpu", help="cpu, the only one: no chapter computes on a GPU")
 
 
 def pairs(chapter: ChapterFile, texts: Sequence[str]) -> dict[str, object]:

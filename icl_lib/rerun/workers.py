@@ -13,6 +13,7 @@ from icl_lib.rerun.worker import Outcome, Request, request_text
 from icl_lib.validate import require
 
 Done = tuple[Request, Outcome]
+ANSWERS_WITHIN = 10  # seconds that a scheduler has to answer
 
 
 def run_point(request: Request, running: set[subprocess.Popen[bytes]] | None = None) -> Outcome:
@@ -72,14 +73,18 @@ def dask(requests: Iterable[Request], address: str) -> Generator[Done, None, Non
     """The same on the workers of an existing scheduler, which have to see the same folders under the same names.
 
     Raises:
-        ConfigError: for an address that is none.
+        ConfigError: for an address that is none, or one of an encrypted scheduler without certificates for it.
         ModuleNotFoundError: without the package distributed.
         OSError: if the scheduler does not answer.
     """
     require(address.startswith(("tcp://", "tls://")), "scheduler", address, "local, tcp://host:port or tls://host:port")
     import distributed
 
-    with distributed.Client(address, timeout=10) as client:
+    secret = distributed.Security().get_connection_args("client")["ssl_context"]
+    known = "tcp://, unless Dask's configuration names certificates (distributed.comm.tls, see chapters/reproduce.md)"
+    require(address.startswith("tcp://") or secret is not None, "scheduler", address, known)
+
+    with distributed.Client(address, timeout=ANSWERS_WITHIN) as client:
         name = uuid.uuid4().hex[:8]  # two sweeps on one scheduler are not one task
         futures = {client.submit(run_point, r, key=f"icl-{r.job.key}-{name}", pure=False): r for r in requests}
         try:

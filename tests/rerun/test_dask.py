@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from icl_lib import cli
+from icl_lib.rerun import workers
 from tests.rerun.test_sweep import table
 from tests.rerun.toy import GRID, command, environment, icl, lines
 
@@ -44,10 +46,24 @@ def test_a_killed_worker_loses_nothing(
 
 @pytest.mark.parametrize(
     ("address", "status", "message"),
-    [("localhost:8786", 2, "scheduler='localhost:8786': must be local, tcp://host:port or tls://host:port")],
+    [
+        ("localhost:8786", 2, "scheduler='localhost:8786': must be local, tcp://host:port or tls://host:port"),
+        ("tls://127.0.0.1:1", 2, "scheduler='tls://127.0.0.1:1': must be tcp://, unless Dask's configuration names"),
+        ("tcp://127.0.0.1:1", 1, "stopped: Timed out trying to connect to tcp://127.0.0.1:1 after 1 s; the same command"),
+    ],
 )
-def test_what_is_no_scheduler(shared: Path, tmp_path: Path, address: str, status: int, message: str) -> None:
-    done = icl(shared, "sweep", "T1", "--scheduler", address, "--out", tmp_path / "sweep")
-    assert done.returncode == status
-    assert lines(done.stderr) == [f"icl: {message}"]
+def test_what_is_no_scheduler(
+    shared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    address: str,
+    status: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(shared)
+    monkeypatch.setattr(workers, "ANSWERS_WITHIN", 1)
+    assert cli.main(["sweep", "T1", "--scheduler", address, "--out", str(tmp_path / "sweep")]) == status
+    (line,) = lines(capsys.readouterr().err)
+    assert line.startswith(f"icl: {message}")
     assert not (tmp_path / "sweep/points").exists()

@@ -1,5 +1,6 @@
 """`icl list` and `icl run`, on a small book of their own."""
 
+import ast
 import json
 import re
 import subprocess
@@ -15,6 +16,9 @@ from icl_lib.rerun.page import html_page
 from icl_lib.rerun.point import Job, code_digest, read_record
 from icl_lib.rerun.progress import Progress, clock
 from tests.rerun.toy import environment, icl, lines
+
+
+CODE = """../../{beta}"; open("made", "w") #'); open('made', 'w')"""
 
 
 def call(monkeypatch: pytest.MonkeyPatch, book: Path, *arguments: str) -> int:
@@ -79,16 +83,17 @@ def test_the_command_imports_what_computes_only_when_it_computes(book: Path) -> 
 
 def test_run_gives_notebook_page_results_and_provenance(book: Path, tmp_path: Path) -> None:
     out = tmp_path / "out {alpha}"  # papermill would fill in the braces
-    done = icl(book, "run", "T1", "-p", "alpha=0.25", "-p", "shape=../../{beta}", "--seeds", 5, "--out", out)
+    done = icl(book, "run", "T1", "-p", "alpha=0.25", "-p", f"shape={CODE}", "--seeds", 5, "--out", out)
     assert done.returncode == 0, done.stderr
-    assert "exploratory: n_seeds = 5, alpha = 0.25, shape = ../../{beta}" in done.stdout
+    assert f"exploratory: n_seeds = 5, alpha = 0.25, shape = {CODE}" in done.stdout
     assert "verdict: reproduced (exploratory)" in done.stdout
     assert {p.name for p in tmp_path.iterdir()} == {"book", "out {alpha}"}
+    assert not list(tmp_path.rglob("made"))
     files = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
     assert files == {"T1_toy.ipynb", "T1_toy.html", "provenance.json", "T1/curve.csv", "T1/result.json"}
     assert json.loads((out / "T1/result.json").read_text())["clauses"]["slope"]["value"]["estimate"] == 0.25
     record = json.loads((out / "provenance.json").read_text())
-    assert record["exploratory"] and record["changed"] == {"alpha": 0.25, "shape": "../../{beta}", "n_seeds": 5}
+    assert record["exploratory"] and record["changed"] == {"alpha": 0.25, "shape": CODE, "n_seeds": 5}
     assert record["parameters"]["beta"] == 1 and {"commit", "date", "versions", "seconds", "code"} <= set(record)
     notebook = nbformat.read(out / "T1_toy.ipynb", as_version=4)
     assert notebook.cells[0].source.startswith("**Exploratory run**, not at the ledger's setting: n_seeds = 5, alpha")
@@ -108,6 +113,16 @@ def test_run_gives_notebook_page_results_and_provenance(book: Path, tmp_path: Pa
     (tmp_path / "mine/thesis.tex").write_text("x")
     refused = icl(book, "run", "T1", "--out", tmp_path / "mine")
     assert refused.returncode == 2 and "must be a new folder, or one that holds an earlier run" in refused.stderr
+
+
+@pytest.mark.parametrize("shape", ['x"; open("made", "w")  #', "x'\nopen('made', 'w')\n#", "\\", "{alpha!r}", "$(touch made)"])
+def test_what_looks_like_code_stays_a_text_in_the_notebook(book: Path, shape: str) -> None:
+    """Papermill writes values into a cell: what stands there says the same text again."""
+    from papermill.translators import PythonTranslator
+
+    (line,) = PythonTranslator.codify(books.find("T1", book).values({"shape": shape})).splitlines()[4:5]
+    name, _, literal = line.partition(" = ")
+    assert (name, ast.literal_eval(literal)) == ("shape", shape)
 
 
 def test_a_failed_run_names_the_cell_and_keeps_the_earlier_result(book: Path, tmp_path: Path) -> None:

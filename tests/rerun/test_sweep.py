@@ -1,5 +1,6 @@
 """Sweeps of a tiny chapter with real kernels: taken up again, shared, killed, on a full disk and a read-only one."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from icl_lib.rerun import sweep
+from icl_lib.rerun import sweep, worker
 from icl_lib.rerun.book import find
 from tests.rerun.kills import check
 from tests.rerun.toy import GRID, command, environment, icl, lines
@@ -115,6 +116,38 @@ def test_full_and_read_only_disk_end_in_one_line(shared: Path, small_disk: Path,
     remount(small_disk, "rw,size=4m")
     assert icl(shared, *arguments).returncode == 0
     assert table(out) == uninterrupted
+
+
+def test_a_run_on_a_full_or_read_only_disk_ends_in_one_line(shared: Path, small_disk: Path) -> None:
+    arguments = ("run", "T1", "--out", small_disk / "run")
+    full = icl(shared, *arguments)
+    assert full.returncode == 1
+    assert len(lines(full.stderr)) == 1 and "No space left on device" in full.stderr
+    assert not list(small_disk.iterdir())
+    remount(small_disk, "ro,size=4m")
+    read_only = icl(shared, *arguments)
+    assert read_only.returncode == 1
+    assert len(lines(read_only.stderr)) == 1 and "Read-only file system" in read_only.stderr
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+@pytest.mark.parametrize("in_a_cell", [False, True])
+def test_a_disk_that_takes_nothing_is_not_the_points_failure(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, in_a_cell: bool
+) -> None:
+    """The same without a disk to mount: the error is made up, in this process or in a chapter's cell."""
+
+    def compute(chapter: object, job: object, work: Path) -> str:
+        if in_a_cell:
+            return f"cell 3, In [2]: OSError: [Errno {number}] {os.strerror(number)}: 'curve.csv'"
+        raise OSError(number, os.strerror(number), str(work))
+
+    monkeypatch.setattr(worker, "compute", compute)
+    plan = sweep.plan(find("T1", shared), [], out=tmp_path / "sweep")
+    outcome = worker.work_on(worker.Request(plan.jobs[0], str(plan.folder)))
+    assert outcome.kind == "stopped" and outcome.error.startswith(os.strerror(number) + ": ")
+    assert not list(tmp_path.rglob("failed/*")) and not list(tmp_path.rglob("work/*"))
+    assert sweep.state(plan.folder, plan.jobs).missing == [plan.jobs[0]]
 
 
 def test_other_sweeps_and_other_folders(shared: Path, tmp_path: Path, uninterrupted: str) -> None:
