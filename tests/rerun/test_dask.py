@@ -11,7 +11,7 @@ import pytest
 from icl_lib import cli
 from icl_lib.rerun import workers
 from tests.rerun.test_sweep import table
-from tests.rerun.toy import GRID, command, environment, icl, lines
+from tests.rerun.toy import GRID, command, environment, lines
 
 distributed = pytest.importorskip("distributed")
 
@@ -49,7 +49,11 @@ def test_a_killed_worker_loses_nothing(
     [
         ("localhost:8786", 2, "scheduler='localhost:8786': must be local, tcp://host:port or tls://host:port"),
         ("tls://127.0.0.1:1", 2, "scheduler='tls://127.0.0.1:1': must be tcp://, unless Dask's configuration names"),
-        ("tcp://127.0.0.1:1", 1, "stopped: Timed out trying to connect to tcp://127.0.0.1:1 after 1 s; the same command"),
+        (
+            "tcp://127.0.0.1:1",
+            1,
+            "stopped: Timed out trying to connect to tcp://127.0.0.1:1 after 1 s; the same command",
+        ),
     ],
 )
 def test_what_is_no_scheduler(

@@ -17,7 +17,6 @@ from icl_lib.rerun.point import Job, code_digest, read_record
 from icl_lib.rerun.progress import Progress, clock
 from tests.rerun.toy import environment, icl, lines
 
-
 CODE = """../../{beta}"; open("made", "w") #'); open('made', 'w')"""
 
 
@@ -115,7 +114,9 @@ def test_run_gives_notebook_page_results_and_provenance(book: Path, tmp_path: Pa
     assert refused.returncode == 2 and "must be a new folder, or one that holds an earlier run" in refused.stderr
 
 
-@pytest.mark.parametrize("shape", ['x"; open("made", "w")  #', "x'\nopen('made', 'w')\n#", "\\", "{alpha!r}", "$(touch made)"])
+@pytest.mark.parametrize(
+    "shape", ['x"; open("made", "w")  #', "x'\nopen('made', 'w')\n#", "\\", "{alpha!r}", "$(touch made)"]
+)
 def test_what_looks_like_code_stays_a_text_in_the_notebook(book: Path, shape: str) -> None:
     """Papermill writes values into a cell: what stands there says the same text again."""
     from papermill.translators import PythonTranslator

@@ -15,14 +15,14 @@ from icl_lib.rerun.single import run
 from tests.rerun.toy import KERNEL, icl, lines
 
 
-def commit_outputs(book: Path, out: Path) -> None:
+def commit_outputs(book: Path, out: Path, id: str = "T1") -> None:
     """Give the book's notebook and figures what a run has written."""
-    path = book / "chapters/toy/T1_toy.ipynb"
+    path = book / f"chapters/toy/{id}_toy.ipynb"
     committed, executed = (nbformat.read(file, as_version=4) for file in (path, out / path.name))
     for cell, done in zip(code_cells(committed), code_cells(executed), strict=True):
         cell.outputs, cell.execution_count = done.outputs, done.execution_count
     nbformat.write(committed, path)
-    shutil.copytree(out / "T1", book / "figures/T1")
+    shutil.copytree(out / id, book / "figures" / id)
 
 
 def test_same_then_different(book: Path, tmp_path: Path, monkeypatch) -> None:

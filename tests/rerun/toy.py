@@ -39,15 +39,15 @@ TABLE = """toy/T1_toy:
 """
 
 
-def make_book(folder: Path) -> Path:
+def make_book(folder: Path, id: str = "T1", parameters: str = PARAMETERS, table: str = TABLE) -> Path:
     """A book with the one chapter."""
-    path = folder / "chapters" / "toy" / "T1_toy.ipynb"
+    path = folder / "chapters" / "toy" / f"{id}_toy.ipynb"
     path.parent.mkdir(parents=True)
-    first = v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
-    cells = [v4.new_markdown_cell("# A toy, $x^2$"), first, v4.new_code_cell(CODE), v4.new_code_cell(RESULT)]
-    nbformat.write(v4.new_notebook(cells=cells, metadata=KERNEL), path)
-    (folder / "claims.yml").write_text("T1: {title: A toy, chapter: chapters/toy/T1_toy}\n")
-    (folder / "chapters" / "parameters.yml").write_text(TABLE)
+    first = v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    code = [v4.new_code_cell(source.replace("T1", id)) for source in (CODE, RESULT)]
+    nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell("# A toy, $x^2$"), first, *code], metadata=KERNEL), path)
+    (folder / "claims.yml").write_text(f"{id}: {{title: A toy, chapter: chapters/toy/{id}_toy}}\n")
+    (folder / "chapters" / "parameters.yml").write_text(table)
     return folder
 
 
