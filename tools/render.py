@@ -16,6 +16,13 @@ from tools import notebooks
 
 BOOK = ("_toc.yml", "references.bib", "index.ipynb", "_ext", "_static", "chapters", "figures")
 
+# Of a public copy of the book; binder/ holds what they install.
+LAUNCH = {
+    "notebook_interface": "jupyterlab",
+    "binderhub_url": "https://mybinder.org",
+    "colab_url": "https://colab.research.google.com",
+}
+
 
 def stage(source: Path, executed: Mapping[Path, Path], marked: Mapping[Path, str]) -> None:
     """Copy the book to ``source``, with the outputs of the executed notebooks and notes on the marked ones."""
@@ -61,6 +68,8 @@ def build(source: Path, html: Path, footer: str) -> bool:
     if not (html.is_dir() and stamp.is_file() and stamp.read_text() == done):
         config = yaml.safe_load(Path("_config.yml").read_text())
         config["html"]["extra_footer"] = f"<p>{footer}. {datetime.datetime.now():%Y-%m-%d %H:%M}</p>"
+        if config["repository"]["url"]:
+            config["launch_buttons"] = LAUNCH
         (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
         output = source.with_name(source.name + "_out")
         shutil.rmtree(output, ignore_errors=True)
