@@ -1,12 +1,8 @@
 """What every chapter does: check its parameters, show figures with provenance, record its result."""
 
-import ast
-import difflib
-import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -16,42 +12,11 @@ from matplotlib.figure import Figure
 
 from icl_lib.claims import Measured, load_claims, result_json
 from icl_lib.figures import save_figure, use_theme
+from icl_lib.parameters import is_of, notebook_defaults, notebook_parameters, unknown
 from icl_lib.paths import out_dir, root, write_json
 from icl_lib.provenance import chapter_hash, versions
 from icl_lib.stats import Interval
-from icl_lib.validate import ConfigError, require, require_integer
-
-TYPES: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    "str": (str,),
-    "list": (list, tuple),
-}
-
-
-def _parameter_lines(notebook: Path) -> list[ast.AnnAssign]:
-    for cell in json.loads(notebook.read_text())["cells"]:
-        if "parameters" in cell["metadata"].get("tags", []):
-            return [node for node in ast.parse("".join(cell["source"])).body if isinstance(node, ast.AnnAssign)]
-    return []
-
-
-def notebook_parameters(notebook: Path) -> dict[str, str]:
-    """Names and annotated types of the cell tagged ``parameters``."""
-    return {ast.unparse(line.target): ast.unparse(line.annotation) for line in _parameter_lines(notebook)}
-
-
-def notebook_defaults(notebook: Path) -> dict[str, object]:
-    """Names and default values of the cell tagged ``parameters``: the setting of the ledger."""
-    return {ast.unparse(n.target): ast.literal_eval(n.value) for n in _parameter_lines(notebook) if n.value}
-
-
-def _is_of(value: object, kind: str) -> bool:
-    """Whether a value has the annotated type; in ``list[float]`` every entry counts, and no bool is a number."""
-    base, _, inner = kind.rstrip("]").partition("[")
-    ok = isinstance(value, TYPES[base]) and isinstance(value, bool) == (base == "bool")
-    return ok and (not inner or all(_is_of(v, inner) for v in value))  # type: ignore[attr-defined]
+from icl_lib.validate import require, require_integer
 
 
 def check_parameters(known: Mapping[str, str], namespace: Mapping[str, object]) -> dict[str, object]:
@@ -63,11 +28,9 @@ def check_parameters(known: Mapping[str, str], namespace: Mapping[str, object]) 
     plain = {k: v for k, v in namespace.items() if isinstance(v, int | float | str | list | dict | None)}
     for name in plain:
         if not (name.startswith("_") or name.isupper() or name in known or name in ("In", "Out")):
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ConfigError(f"{name}={plain[name]!r}: unknown parameter{hint}; this chapter has {', '.join(known)}")
+            raise unknown(name, plain[name], known)
     for name, kind in known.items():
-        require(_is_of(namespace[name], kind), name, namespace[name], f"of type {kind}")
+        require(is_of(namespace[name], kind), name, namespace[name], f"of type {kind}")
     return {name: namespace[name] for name in known}
 
 

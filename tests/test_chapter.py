@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import icl_lib.chapter as chapter_module
 from icl_lib.chapter import Chapter, check_parameters, notebook_parameters, show
 from icl_lib.claims import Measured, load_claims, read_result
+from icl_lib.parameters import TYPES
 from icl_lib.paths import out_dir, root
 from icl_lib.provenance import chapter_hash
 from icl_lib.stats import Interval
@@ -78,7 +79,7 @@ def test_every_chapter_of_the_book_declares_its_parameters() -> None:
     for notebook in (root() / "chapters").glob("*/*.ipynb"):
         known = notebook_parameters(notebook)
         assert known, notebook.name
-        assert all(kind.split("[")[0] in chapter_module.TYPES for kind in known.values()), notebook.name
+        assert all(kind.split("[")[0] in TYPES for kind in known.values()), notebook.name
 
 
 def test_known_parameters_pass() -> None:

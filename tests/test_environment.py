@@ -1,5 +1,6 @@
 """pyproject.toml, requirements.lock and environment.yml describe one environment."""
 
+import os
 import re
 import tomllib
 from importlib import metadata
@@ -15,6 +16,7 @@ LOCK = dict(
 LOCKED = {canonicalize_name(name): version for name, version in LOCK.items()}
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 REQUIRED = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra)]
+CPU_BUILD = "--extra-index-url https://download.pytorch.org/whl/cpu"
 
 
 def test_lock_holds_every_requirement_at_an_allowed_version() -> None:
@@ -52,3 +54,24 @@ def test_lock_is_the_tested_stack() -> None:
     # Later versions of these break the pages or the kernels; pyproject.toml says how.
     assert (LOCKED["sphinx-book-theme"], LOCKED["ipykernel"]) == ("1.2.0", "7.2.0")
     assert "ipywidgets" not in LOCKED
+
+
+def test_binder_installs_the_lock() -> None:
+    *options, lock = [line for line in Path("binder/requirements.txt").read_text().splitlines() if line[0] != "#"]
+    assert options == [CPU_BUILD]
+    assert (Path("binder") / lock.removeprefix("-r ")).resolve() == Path("requirements.lock").resolve()
+    python = Path("binder/runtime.txt").read_text().strip().removeprefix("python-")
+    assert python + ".0" in Requirement("python" + PROJECT["requires-python"]).specifier
+    conda = yaml.safe_load(Path("environment.yml").read_text())["dependencies"]
+    assert f"python={python}" in conda
+    assert os.access("binder/postBuild", os.X_OK)
+    assert Path("binder/postBuild").read_text().splitlines()[-1] == "pip install --no-deps -e ."
+
+
+def test_colab_installs_what_the_library_needs_at_the_locked_versions() -> None:
+    option, *pins = [line for line in Path("binder/colab.txt").read_text().splitlines() if line[0] != "#"]
+    assert option == CPU_BUILD
+    found = {canonicalize_name(name): version for name, version in (pin.split("==") for pin in pins)}
+    # Another IPython than its own breaks Colab.
+    needed = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]} - {"ipython"}
+    assert found == {name: LOCKED[name] for name in needed}

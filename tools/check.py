@@ -6,7 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from tools import execute, notebooks
+from icl_lib.rerun import execute
+from tools import notebooks
 
 
 def steps() -> list[tuple[str, list[str]]]:

@@ -1,11 +1,9 @@
-"""Notebooks as the tools see them: their code cells, and whether two sets of outputs say the same."""
+"""Notebooks as the tools see them: which there are, what their outputs depend on, and outputs put into a source."""
 
 import copy
 import hashlib
 import json
-import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,10 @@ import nbformat
 import yaml
 
 from icl_lib import provenance
+from icl_lib.rerun.compare import code_cells, joined_streams
 
 INDEX = Path("index.ipynb")
 REFERENCES = Path("tests/reference")
-REL, ABS = 1e-3, 1e-9  # what counts as the same number
-NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 def chapters() -> list[Path]:
@@ -58,12 +55,6 @@ def save(notebook: Any, path: Path) -> None:
     nbformat.write(notebook, path)
 
 
-def code_cells(notebook: Any) -> list[Any]:
-    """Code cells, without the one that papermill adds for parameters."""
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [cell for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-
-
 def fingerprint(notebook: Path) -> str:
     """Changes when outputs may: with the code, the library code under it, what the ledger asks, data and packages."""
     # The number of lines per cell: outputs are put back cell by cell, so moving a cell border counts as a change.
@@ -91,78 +82,3 @@ def with_outputs(source: Any, executed: Any) -> Any:
         cell.execution_count = run.execution_count
         cell.outputs = joined_streams(run.outputs)
     return merged
-
-
-def joined_streams(outputs: Sequence[Any]) -> list[Any]:
-    """Outputs with neighbouring pieces of one stream joined: where a stream is cut is a matter of timing."""
-    joined: list[Any] = []
-    for output in copy.deepcopy(list(outputs)):
-        if joined and output.output_type == "stream" and output.get("name") == joined[-1].get("name"):
-            joined[-1].text += output.text
-        else:
-            joined.append(output)
-    return joined
-
-
-def same_number(a: float, b: float) -> bool:
-    return math.isclose(a, b, rel_tol=REL, abs_tol=ABS) or (math.isnan(a) and math.isnan(b))
-
-
-def same_text(a: str, b: str) -> bool:
-    """Equal but for numbers, and those within tolerance."""
-    if a == b:
-        return True
-    numbers = NUMBER.findall(a), NUMBER.findall(b)
-    return NUMBER.split(a) == NUMBER.split(b) and all(same_number(float(x), float(y)) for x, y in zip(*numbers))
-
-
-def same_value(a: Any, b: Any) -> bool:
-    """Equal JSON values; numbers within tolerance, strings (hashes, verdicts) exactly."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same_value(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(same_value, a, b))
-    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (a, b))
-    return same_number(a, b) if numbers else bool(type(a) is type(b) and a == b)
-
-
-def same_file(a: Path, b: Path) -> bool:
-    """Whether two files exist and say the same; pictures by bytes."""
-    if not (a.is_file() and b.is_file()):
-        return False
-    if a.suffix == ".json":
-        return same_value(json.loads(a.read_text()), json.loads(b.read_text()))
-    if a.suffix in {".csv", ".svg"}:
-        return same_text(a.read_text(), b.read_text())
-    return a.read_bytes() == b.read_bytes()
-
-
-def same_outputs(a: Any, b: Any, *, pictures: bool) -> bool:
-    """Whether two notebooks with the same code have the same outputs; pictures only if asked for.
-
-    What nbval checks it compares letter by letter, so there the text has to be the same and not just near.
-    """
-    pairs = list(zip(code_cells(a), code_cells(b), strict=True))
-    if any(x.execution_count != y.execution_count or len(x.outputs) != len(y.outputs) for x, y in pairs):
-        return False
-    checked = [p.source.startswith("# NBVAL_CHECK_OUTPUT") for p, _ in pairs]
-    return all(
-        _same_output(x, y, pictures, exact)
-        for (p, q), exact in zip(pairs, checked)
-        for x, y in zip(p.outputs, q.outputs)
-    )
-
-
-def _same_output(a: Any, b: Any, pictures: bool, exact: bool) -> bool:
-    if (a.output_type, a.get("name")) != (b.output_type, b.get("name")):
-        return False
-    mine, theirs = ({"text": x.text} if x.output_type == "stream" else x.get("data", {}) for x in (a, b))
-    return mine.keys() == theirs.keys() and all(_same_mime(k, mine[k], theirs[k], pictures, exact) for k in mine)
-
-
-def _same_mime(mime: str, a: Any, b: Any, pictures: bool, exact: bool) -> bool:
-    if mime.startswith("image/"):
-        return a == b or not pictures
-    if exact:
-        return bool(a == b)
-    return same_text(a, b) if isinstance(a, str) and isinstance(b, str) else same_value(a, b)

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tools import execute, notebooks
+from icl_lib.rerun import compare, execute
+from tools import notebooks
 
 NEVER = {"run.json"}  # wall times and dates: of one run on one machine
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -20,7 +21,7 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 def moved_files(out: Path, figures: Path) -> set[Path]:
     """Files below ``out`` that say something else than those below ``figures``, as paths relative to both."""
     files = {p.relative_to(out) for p in out.rglob("*") if p.is_file() and p.name not in NEVER}
-    moved = {f for f in files if not notebooks.same_file(figures / f, out / f)}
+    moved = {f for f in files if not compare.same_file(figures / f, out / f)}
     for picture in (f for f in files if f.suffix == ".png" and (figures / f).is_file()):
         # Pixels do not tell how far a number moved: a picture follows the drawing and the table beside it.
         others = {picture.with_suffix(suffix) for suffix in (".svg", ".csv")} & files
@@ -61,7 +62,7 @@ def record_notebook(path: Path, executed: Path, *, pictures: bool = True) -> boo
     """Give a committed notebook the outputs of its executed copy, if they say something else."""
     old = notebooks.load(path)
     new = tidy(notebooks.with_outputs(old, notebooks.load(executed)))
-    if notebooks.same_outputs(old, new, pictures=pictures):
+    if compare.same_outputs(old, new, pictures=pictures):
         return False
     notebooks.save(new, path)
     return True
@@ -72,14 +73,14 @@ def record_reference(path: Path, executed: Path) -> bool:
     new = tidy(notebooks.load(executed))
     new.cells = [cell for cell in new.cells if cell.cell_type == "code"]
     for cell in new.cells:
-        cell.outputs = notebooks.joined_streams(cell.outputs)
+        cell.outputs = compare.joined_streams(cell.outputs)
         for data in (output.data for output in cell.outputs if "data" in output):
             for mime in [key for key in data if key.startswith("image/")]:
                 del data[mime]
     if path.is_file():
         old = notebooks.load(path)
         same_code = [cell.source for cell in old.cells] == [cell.source for cell in new.cells]
-        if same_code and notebooks.same_outputs(old, new, pictures=False):
+        if same_code and compare.same_outputs(old, new, pictures=False):
             return False
     notebooks.save(new, path)
     return True

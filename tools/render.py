@@ -11,9 +11,17 @@ from typing import Any
 import nbformat
 import yaml
 
-from tools import execute, notebooks
+from icl_lib.rerun import compare, execute
+from tools import notebooks
 
 BOOK = ("_toc.yml", "references.bib", "index.ipynb", "_ext", "_static", "chapters", "figures")
+
+# Of a public copy of the book; binder/ holds what they install.
+LAUNCH = {
+    "notebook_interface": "jupyterlab",
+    "binderhub_url": "https://mybinder.org",
+    "colab_url": "https://colab.research.google.com",
+}
 
 
 def stage(source: Path, executed: Mapping[Path, Path], marked: Mapping[Path, str]) -> None:
@@ -38,7 +46,7 @@ def stage(source: Path, executed: Mapping[Path, Path], marked: Mapping[Path, str
         if path in marked:
             title, line, rest = notebook.cells[0].source.partition("\n")
             notebook.cells[0].source = f"{title}\n\n:::{{important}}\n{marked[path]}\n:::\n{line}{rest}"
-        for cell in notebooks.code_cells(notebook):
+        for cell in compare.code_cells(notebook):
             provenance_as_legend(cell)
         notebooks.save(notebook, source / path)
 
@@ -60,6 +68,8 @@ def build(source: Path, html: Path, footer: str) -> bool:
     if not (html.is_dir() and stamp.is_file() and stamp.read_text() == done):
         config = yaml.safe_load(Path("_config.yml").read_text())
         config["html"]["extra_footer"] = f"<p>{footer}. {datetime.datetime.now():%Y-%m-%d %H:%M}</p>"
+        if config["repository"]["url"]:
+            config["launch_buttons"] = LAUNCH
         (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
         output = source.with_name(source.name + "_out")
         shutil.rmtree(output, ignore_errors=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from icl_lib.rerun import compare
 from tools import notebooks
 
 COMMITTED = [*notebooks.chapters(), notebooks.INDEX]
@@ -61,7 +62,7 @@ def test_some_outputs_are_compared(path: Path) -> None:
 @pytest.mark.parametrize(("path", "parameters"), notebooks.reduced().items(), ids=str)
 def test_reference_is_of_the_present_chapter(path: Path, parameters: dict[str, object]) -> None:
     chapter, reference = notebooks.load(path), notebooks.load(notebooks.REFERENCES / path.name)
-    sources = [[cell.source for cell in notebooks.code_cells(notebook)] for notebook in (chapter, reference)]
+    sources = [[cell.source for cell in compare.code_cells(notebook)] for notebook in (chapter, reference)]
     assert sources[0] == sources[1], "the chapter has changed: run make record"
     injected = [cell for cell in reference.cells if "injected-parameters" in cell.metadata.get("tags", [])]
     found: dict[str, object] = {}

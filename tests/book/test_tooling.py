@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
+from icl_lib.rerun import compare
 from tools import notebooks, record, render
 
 KERNEL = {"kernelspec": record.KERNEL, "language_info": {"name": "python"}}
@@ -158,7 +159,7 @@ def test_provenance_goes_below_the_caption() -> None:
     ],
 )
 def test_same_text(a: str, b: str, same: bool) -> None:
-    assert notebooks.same_text(a, b) is same
+    assert compare.same_text(a, b) is same
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_same_text(a: str, b: str, same: bool) -> None:
     ],
 )
 def test_same_value(a: object, b: object, same: bool) -> None:
-    assert notebooks.same_value(a, b) is same
+    assert compare.same_value(a, b) is same
 
 
 def write_results(folder: Path, value: float, code_hash: str = "abc", picture: bytes = b"1") -> None:

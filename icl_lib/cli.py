@@ -1,0 +1,155 @@
+"""The command ``icl``: list chapters, run one with other parameters, sweep over many settings, verify what is committed."""
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from icl_lib.paths import root
+from icl_lib.rerun import book, sweep
+from icl_lib.rerun.gather import TABLE, gather, varied
+from icl_lib.rerun.options import pairs, parser, require_cpu
+from icl_lib.rerun.progress import Progress, clock
+from icl_lib.rerun.report import setting, summary, write_report
+from icl_lib.rerun.single import RunFailed, run, with_seeds
+from icl_lib.rerun.verify import verify
+from icl_lib.validate import ConfigError, require
+
+
+def settings(changed: Mapping[str, object]) -> str:
+    """Changed values for people."""
+    return ", ".join(f"{name} = {value}" for name, value in changed.items())
+
+
+def list_command(args: argparse.Namespace, here: Path) -> int:
+    chosen = [book.find(name, here) for name in args.chapters] or book.chapters(here)
+    for chapter in chosen:
+        seconds = book.run_seconds(chapter)
+        took = "" if seconds is None else clock(seconds)
+        print(f"{chapter.id:12}{took:>6}  {chapter.label:32} {chapter.title}")
+        if args.chapters or args.all:
+            for p in chapter.parameters.values():
+                unit = f" {p.unit}" if p.unit else ""
+                print(f"    {p.name}: {p.kind} = {p.default}\n        {p.meaning}; {p.allowed}{unit}")
+    if not (args.chapters or args.all):
+        print(
+            "\nTimes are minutes:seconds of one core at the book's setting. `icl list L1` shows the parameters of a chapter."
+        )
+    return 0
+
+
+def run_command(args: argparse.Namespace, here: Path) -> int:
+    chapter = book.find(args.chapter, here)
+    require_cpu(chapter, args.device)
+    given = with_seeds(chapter, pairs(chapter, args.given), args.seeds)
+    changed = chapter.changed(chapter.values(given))
+    print(f"{chapter.id}: {chapter.title}" + (f"\n  exploratory: {settings(changed)}" if changed else ""), flush=True)
+    with Progress(chapter.id, book.cell_count(chapter) + bool(changed), book.run_seconds(chapter)) as progress:
+        done = run(chapter, given, args.out, progress)
+    verdict = f", verdict: {done.verdict}" if done.verdict else ""
+    print(f"{chapter.id}: {done.record['seconds']} s{verdict}{' (exploratory)' if changed else ''}\n  {done.folder}")
+    return 0
+
+
+def sweep_command(args: argparse.Namespace, here: Path) -> int:
+    chapter = book.find(args.chapter, here)
+    require_cpu(chapter, args.device)
+    require(args.jobs is None or args.jobs >= 1, "jobs", args.jobs, "at least 1")
+    plan = sweep.plan(chapter, args.grid, pairs(chapter, args.given), args.seeds, args.out)
+    names, total, started = varied(plan.jobs), len(plan.jobs), time.monotonic()
+    before = sweep.state(plan.folder, plan.jobs)
+    ready = len(before.finished)
+    hint = " (--retry computes them again)" if before.failed and not args.retry else ""
+    print(f"{chapter.id}: {total} points, {ready} finished, {len(before.failed)} failed before{hint}", flush=True)
+    count = 0
+
+    def report(job: sweep.Job, outcome: sweep.Outcome) -> None:
+        nonlocal count
+        count += 1
+        passed = time.monotonic() - started
+        left = passed / count * (total - ready - count)
+        what = f"{outcome.seconds} s" if outcome.kind in ("done", "kept") else f"{outcome.kind}: {outcome.error}"
+        at = f"{clock(passed)}, about {clock(left)} left" if left > 0 else clock(passed)
+        print(f"[{ready + count}/{total}] {setting(job, names)}: {what} ({at})", flush=True)
+
+    found = sweep.run(plan, args.scheduler, args.jobs, args.retry, report)
+    everything = folder_state(plan.folder, here, found)
+    gather(plan.folder, everything)
+    print(*summary(found), f"{plan.folder / TABLE}", sep="\n")
+    return 0 if len(found.finished) == total else 1
+
+
+def folder_state(folder: Path, here: Path, found: sweep.State | None = None) -> sweep.State:
+    """The state of all points that a folder's table is about; ``found`` if those are the same."""
+    jobs = sweep.known_jobs(folder, here)[1]
+    if found and {job.key for job in jobs} == {job.key for job in found.jobs}:
+        return found
+    return sweep.state(folder, jobs)
+
+
+def status_command(args: argparse.Namespace, here: Path) -> int:
+    print(*summary(folder_state(args.folder, here)), sep="\n")
+    return 0
+
+
+def report_command(args: argparse.Namespace, here: Path) -> int:
+    chapter = book.find(sweep.known_jobs(args.folder, here)[0], here)
+    found = folder_state(args.folder, here)
+    gather(args.folder, found)
+    print(write_report(args.folder, chapter.id, chapter.title, found))
+    return 0
+
+
+def verify_command(args: argparse.Namespace, here: Path) -> int:
+    chosen = [book.find(name, here) for name in args.chapters] or book.chapters(here)
+    different = 0
+    for chapter in chosen:
+        started = time.monotonic()
+        with Progress(chapter.id, book.cell_count(chapter)) as progress:
+            found = verify(chapter, full=args.full, on_cell=progress)
+        different += bool(found.differences)
+        told = f"{found.compared} results compared, {clock(time.monotonic() - started)}"
+        remarks = "".join(f"; {remark}" for remark in found.remarks)
+        print(f"{chapter.id}: {'DIFFERS' if found.differences else 'same'} ({told}{remarks})", flush=True)
+        print(*(f"  {line}" for line in found.differences), sep="\n", end="\n" if found.differences else "")
+    return int(different > 0)
+
+
+COMMANDS = {
+    "list": list_command,
+    "run": run_command,
+    "sweep": sweep_command,
+    "status": status_command,
+    "report": report_command,
+    "verify": verify_command,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status, which ``icl --help`` explains."""
+    args = parser().parse_args(arguments)
+    warnings.showwarning = lambda message, *_, **__: print(f"icl: {message}", file=sys.stderr)
+    try:
+        return COMMANDS[args.command](args, root())
+    except (ConfigError, FileNotFoundError) as error:
+        print(f"icl: {error}", file=sys.stderr)
+        return 2
+    except RunFailed as error:
+        print(f"icl: {error}", file=sys.stderr)
+        return 1
+    except (sweep.Stopped, OSError) as error:
+        print(f"icl: stopped: {error}; the same command goes on from here", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        extra = "cluster" if error.name == "distributed" else "book"
+        print(f"icl: {error.name} is not installed: pip install -e '.[{extra}]' in the book's folder", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nicl: interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""The parameters of a chapter, read from its notebook without running it, and checked before anything runs.
+
+Names, types, defaults and meanings stand in the cell tagged ``parameters``; ranges and units in
+``chapters/parameters.yml``, beside the chapters. A value is data: it is read as a literal and never evaluated.
+"""
+
+import ast
+import difflib
+import io
+import json
+import re
+import tokenize
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from icl_lib.ranges import ANY, Range
+from icl_lib.validate import ConfigError
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "list": (list, tuple),
+}
+SHOWN = 80  # characters of a refused value that a message shows
+
+
+def _parameter_cell(notebook: Path) -> str:
+    for cell in json.loads(notebook.read_text())["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            return "".join(cell["source"])
+    return ""
+
+
+def _parameter_lines(source: str) -> list[ast.AnnAssign]:
+    return [node for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)]
+
+
+def notebook_parameters(notebook: Path) -> dict[str, str]:
+    """Names and annotated types of the cell tagged ``parameters``."""
+    lines = _parameter_lines(_parameter_cell(notebook))
+    return {ast.unparse(line.target): ast.unparse(line.annotation) for line in lines}
+
+
+def notebook_defaults(notebook: Path) -> dict[str, object]:
+    """Names and default values of the cell tagged ``parameters``: the setting of the ledger."""
+    lines = _parameter_lines(_parameter_cell(notebook))
+    return {ast.unparse(n.target): ast.literal_eval(n.value) for n in lines if n.value}
+
+
+def is_of(value: object, kind: str) -> bool:
+    """Whether a value has the annotated type; in ``list[float]`` every entry counts, and no bool is a number."""
+    base, _, inner = kind.removesuffix("]").partition("[")
+    ok = isinstance(value, TYPES[base]) and isinstance(value, bool) == (base == "bool")
+    return ok and (not inner or all(is_of(v, inner) for v in value))  # type: ignore[attr-defined]
+
+
+def _shown(value: object) -> str:
+    """A value as messages show it: on one line, and cut where it is long."""
+    return repr(value) if len(repr(value)) <= SHOWN else repr(value)[: SHOWN - 3] + "..."
+
+
+def unknown(name: str, value: object, known: Iterable[str], where: str = "") -> ConfigError:
+    """The refusal of a name that the chapter does not have, with the nearest one that it has."""
+    name = name if name.isidentifier() else _shown(name)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return ConfigError(f"{where}{name}={_shown(value)}: unknown parameter{hint}; this chapter has {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a chapter. ``kind`` is its type with the type of its entries, such as ``list[float]``."""
+
+    name: str
+    kind: str
+    default: object
+    meaning: str = ""
+    range: Range = ANY
+    unit: str = ""
+
+    @property
+    def allowed(self) -> str:
+        """What a value has to be, in words."""
+        nested = self.kind.count("list")
+        of = ("", "a list of ", "a list of lists of ")[nested]
+        plain = self.kind.replace("list[", "").rstrip("]")
+        many = {"int": "integers", "float": "numbers", "str": "strings", "bool": "True or False"}[plain]
+        one = {"int": "an integer", "float": "a number", "str": "a string", "bool": "True or False"}[plain]
+        numbers = plain in ("int", "float") and self.range != ANY
+        return (of + many if of else one) + (f" in {self.range.text}" if numbers else "")
+
+    def check(self, value: object, where: str = "") -> object:
+        """The value in the parameter's own type: lists are lists, and a whole number for a float is a float.
+
+        Raises:
+            ConfigError: for a wrong type or a number out of range; ``where`` begins the message.
+        """
+        if not (is_of(value, self.kind) and self._in_range(value)):
+            raise ConfigError(f"{where}{self.name}={_shown(value)}: must be {self.allowed}")
+        return self._plain(value)
+
+    def _in_range(self, value: object) -> bool:
+        if isinstance(value, list | tuple):
+            return len(value) > 0 and all(map(self._in_range, value))
+        return isinstance(value, bool | str) or value in self.range  # type: ignore[operator]
+
+    def _plain(self, value: object) -> object:
+        if isinstance(value, list | tuple):
+            return [self._plain(entry) for entry in value]
+        return float(value) if "float" in self.kind else value  # type: ignore[arg-type]
+
+
+def _entries(kind: str, default: object) -> str:
+    """The annotated type; where it says only ``list``, with the type that the default's entries have."""
+    if kind != "list" or not isinstance(default, list):
+        return kind
+    if default and all(isinstance(entry, list) for entry in default):
+        return f"list[{_entries('list', [x for entry in default for x in entry])}]"
+    return "list[int]" if all(is_of(entry, "int") for entry in default) else "list[float]"
+
+
+def _comments(source: str) -> dict[int, str]:
+    """Comments by the number of their line."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+
+
+def load_table(book: Path) -> dict[str, dict[str, str]]:
+    """``chapters/parameters.yml``: for each chapter and parameter its range, with a unit after it if it has one."""
+    file = book / "chapters" / "parameters.yml"
+    return yaml.safe_load(file.read_text()) or {} if file.is_file() else {}
+
+
+def read_parameters(notebook: Path, table: Mapping[str, str]) -> dict[str, Parameter]:
+    """All parameters of a chapter by name, in the order of its cell; ``table`` holds its ranges and units.
+
+    Raises:
+        ConfigError: for a range that cannot be read.
+    """
+    source = _parameter_cell(notebook)
+    comments, found = _comments(source), {}
+    for line in _parameter_lines(source):
+        name, kind = ast.unparse(line.target), ast.unparse(line.annotation)
+        default = ast.literal_eval(line.value) if line.value else None
+        text, unit = re.fullmatch(r"([\[(].*?[\])])?\s*(.*)", table.get(name, "")).groups()  # type: ignore[union-attr]
+        meaning = comments.get(line.end_lineno or line.lineno, "")
+        found[name] = Parameter(name, _entries(kind, default), default, meaning, Range(text) if text else ANY, unit)
+    return found
+
+
+def check_values(known: Mapping[str, Parameter], values: Mapping[str, object], where: str = "") -> dict[str, object]:
+    """All parameters of a chapter: the given values, checked, and the defaults of the others.
+
+    Raises:
+        ConfigError: for an unknown name, a wrong type or a number out of range, in one line that starts with ``where``.
+    """
+    for name, value in values.items():
+        if name not in known:
+            raise unknown(name, value, known, where)
+    checked = {name: known[name].check(value, where) for name, value in values.items()}
+    # Defaults too in their parameter's own type: the same setting has the same name, given or not.
+    return {name: checked.get(name, known[name]._plain(known[name].default)) for name in known}
+
+
+def parse_value(text: str, kind: str) -> object:
+    """The literal that a text says, or the text itself; nothing is evaluated. ``kind`` tells a string from a number."""
+    if kind == "str":
+        return text
+    try:
+        return ast.literal_eval({"true": "True", "false": "False"}.get(text.strip(), text.strip()))
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return text

@@ -1,0 +1,138 @@
+"""One notebook executed by papermill, and the stamp that says on what it ran."""
+
+import contextlib
+import datetime
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from icl_lib import provenance
+
+THREADS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # Training frees and asks for the same blocks at every step: not handing them back saves a tenth of its time.
+    "MALLOC_MMAP_THRESHOLD_": str(2**28),
+    "MALLOC_TRIM_THRESHOLD_": str(2**28),
+}
+
+
+def commit(folder: Path | None = None) -> str:
+    """The commit that is checked out, with "+ changes" if files differ from it."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, cwd=folder)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=10", "HEAD") + (" + changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def machine() -> str:
+    """System, processors and versions, in one line."""
+    versions = ", ".join(f"{name} {version}" for name, version in provenance.versions().items())
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, {versions}"
+
+
+@contextlib.contextmanager
+def quiet_kernel() -> Iterator[None]:
+    """Keep what the kernel's process itself writes off the terminal: it reports its own shutdown as an error.
+
+    What cells write to stderr is an output of the notebook and is not lost.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+@contextlib.contextmanager
+def kernel_environment(out: Path | None) -> Iterator[None]:
+    """The variables that a kernel inherits from this process: one thread, and where a chapter writes."""
+    before = dict(os.environ)
+    os.environ.update(THREADS)
+    os.environ.pop("ICL_BOOK_OUT", None)
+    if out:
+        os.environ["ICL_BOOK_OUT"] = str(out.resolve())
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def run(
+    source: Path,
+    target: Path,
+    out: Path | None,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    cwd: Path | None = None,
+    on_cell: Callable[[], None] | None = None,
+) -> str | None:
+    """Execute a copy of ``source`` into ``target``; returns what went wrong, if anything.
+
+    ``target`` appears when all cells have run; of a failed run the notebook is kept beside it as ``<name>.failed.ipynb``.
+
+    Args:
+        out: the folder of results; by default the committed ones are read.
+        cwd: the kernel's working directory, by default that of ``target``; it has to lie in the book.
+        on_cell: called when a cell of code starts.
+    """
+    import nbformat
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    started, stamp = time.monotonic(), {"commit": commit(source.parent), "date": now()}
+    running, failed = target.with_suffix(".running.ipynb"), target.with_suffix(".failed.ipynb")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    failed.unlink(missing_ok=True)
+
+    def starts(cell: Any, cell_index: int) -> None:
+        if on_cell and cell.cell_type == "code" and cell.source.strip():  # prose "starts" too
+            on_cell()
+
+    try:
+        with quiet_kernel(), kernel_environment(out):
+            papermill.execute_notebook(
+                # papermill fills in {names} in a path from the parameters: a path is not to depend on them
+                *(str(path).replace("{", "{{").replace("}", "}}") for path in (source, running)),
+                dict(parameters) if parameters else None,
+                kernel_name="python3",
+                cwd=cwd or target.parent,
+                progress_bar=False,
+                on_cell_start=starts,
+            )
+    except Exception as error:
+        if running.is_file():
+            running.rename(failed)
+        if isinstance(error, PapermillExecutionError):
+            what = f"{error.ename}: {error.evalue}".strip()
+            last = re.sub(r"\x1b\[[0-9;]*m", "", what).splitlines()[-1]
+            where = f"cell {error.cell_index + 1}, In [{error.exec_count}]"
+            return f"{where}: {last if last.startswith(error.ename) else f'{error.ename}: {last}'}"
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    done = nbformat.read(running, as_version=4)
+    done.metadata["icl_book"] = {**stamp, "seconds": round(time.monotonic() - started, 1), "machine": machine()}
+    nbformat.write(done, target)
+    running.unlink()
+    return None
+
+
+def now() -> str:
+    """Date and time to the minute."""
+    return f"{datetime.datetime.now():%Y-%m-%d %H:%M}"

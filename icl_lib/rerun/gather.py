@@ -1,0 +1,112 @@
+"""The results of a sweep as one tidy table and a figure; made anew only when a point has been added or has changed."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from icl_lib.paths import write_atomic, write_json
+from icl_lib.rerun.point import Job
+from icl_lib.rerun.sweep import State
+
+TABLE, FIGURE = "table.csv", "figure"
+MEASURED = ("clause", "quantity", "estimate", "low", "high", "n", "verdict", "exploratory")
+
+
+def varied(jobs: Sequence[Job]) -> list[str]:
+    """Names of the parameters that are not the same at all points."""
+    return [name for name in jobs[0].values if len({json.dumps(job.values[name]) for job in jobs}) > 1]
+
+
+def _order(job: Job, names: Sequence[str]) -> list[tuple[bool, float, str]]:
+    """Numbers by size, other values by their text."""
+    values = [job.values[name] for name in names]
+    return [(True, float(v), "") if isinstance(v, int | float) else (False, 0.0, json.dumps(v)) for v in values]
+
+
+def rows(folder: Path, found: State) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of the table: for every finished point, clause and quantity (value, control) one interval."""
+    names, table = varied(found.jobs), []
+    for job in sorted((j for j in found.jobs if j.key in found.finished), key=lambda j: _order(j, names)):
+        setting = {n: json.dumps(v) if isinstance(v, list) else v for n, v in job.values.items() if n in names}
+        setting["exploratory"] = found.finished[job.key]["exploratory"]
+        file = folder / "points" / job.key / job.chapter / "result.json"
+        clauses = json.loads(file.read_text()).get("clauses", {}) if file.is_file() else {}
+        for clause, entry in sorted(clauses.items()):
+            for quantity in ("value", "control"):
+                interval = {name: entry[quantity].get(name) for name in ("estimate", "low", "high", "n")}
+                table.append(
+                    {**setting, "clause": clause, "quantity": quantity, **interval, "verdict": entry["verdict"]}
+                )
+        if not clauses:  # a chapter that measures no claim: the point is not to be missed all the same
+            table.append(setting)
+    return [*names, *MEASURED], table
+
+
+def gather(folder: Path, found: State) -> bool:
+    """Write the table, and a figure if a number was varied; says whether anything had changed.
+
+    Raises:
+        OSError: if they cannot be written.
+    """
+    results = {key: record["files"] for key, record in found.finished.items()}
+    digest = hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()
+    stamp, table = folder / "table.json", folder / TABLE
+    if not found.finished or (table.is_file() and stamp.is_file() and json.loads(stamp.read_text()) == digest):
+        return False
+    with FileLock(folder / "locks" / "sweep.lock"):
+        columns, content = rows(folder, found)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(content)
+        write_atomic(table, text.getvalue().encode())
+        _draw(folder, found, varied(found.jobs))
+        write_json(stamp, digest)  # last: interrupted, all of it is done again
+    return True
+
+
+def _draw(folder: Path, found: State, names: Sequence[str]) -> None:
+    """Every clause against the varied number with the most values; other varied parameters are the curves."""
+    import pandas as pd
+
+    table = pd.read_csv(folder / TABLE, float_precision="round_trip").dropna(subset=["estimate"])
+    numbers = [name for name in names if pd.api.types.is_numeric_dtype(table[name])]
+    if table.empty or not numbers:
+        return
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    from icl_lib.figures import CONTROL, band, save_figure, use_theme
+
+    use_theme()
+    x = max(numbers, key=lambda name: table[name].nunique())
+    others = [name for name in names if name != x]
+    settings = [", ".join(f"{name} = {row[name]}" for name in others) for row in table.to_dict("records")]
+    table["curve"] = [setting or "measured" for setting in settings]
+    clauses = sorted(table["clause"].unique())
+    fig, axes = plt.subplots(len(clauses), figsize=(6, 3.2 * len(clauses)), squeeze=False)
+    curves = list(dict.fromkeys(table["curve"]))
+    colours = dict(zip(curves, sns.color_palette("viridis" if len(curves) > 1 else "colorblind", len(curves))))
+    for ax, clause in zip(axes[:, 0], clauses):
+        part = table[table["clause"] == clause]
+        for curve in curves:
+            here = part[part["curve"] == curve]
+            band(ax, here[here["quantity"] == "value"], x, colours[curve], curve, marker="o")
+            control = here[here["quantity"] == "control"].sort_values(x)
+            label = "control" if curve == curves[0] else None
+            ax.plot(control[x], control["estimate"], ":", color=CONTROL, label=label, linewidth=1)
+        ax.set(xlabel=x, ylabel=clause)
+    axes[0, 0].legend(loc="best")
+    first = next(iter(found.finished.values()))
+    stamp = {name: first[name] for name in ("chapter", "code", "versions", "commit")}
+    save_figure(fig, folder, FIGURE, table, {**stamp, "varied": list(names), "points": len(found.finished)})
+    plt.close(fig)

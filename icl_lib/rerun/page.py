@@ -1,0 +1,51 @@
+"""An executed notebook as one HTML file: pictures inside, formulas as MathML, nothing fetched when it is opened."""
+
+import copy
+import io
+import re
+import tempfile
+from typing import Any
+
+STYLE = """<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+img { max-width: 100% } pre { background: #f5f5f5; padding: .6rem; overflow-x: auto; font-size: 13px }
+table { border-collapse: collapse } td, th { padding: .2rem .6rem; border-bottom: 1px solid #ddd; text-align: left }
+aside.admonition, div.admonition { border-left: 3px solid #999; padding-left: 1rem; margin: 1rem 0 }
+</style>
+</head>"""
+ELSEWHERE = [
+    (r"\{cite(?::\w+)?\}`([^`]*)`", r"\1"),  # the list of references is another page
+    (r"(?<!!)\[([^\]]*)\]\((?!https?:|#)[^)]*\)", r"\1"),  # so are other chapters
+    (r"\{(?:ref|numref|doc|eq|prf:ref)\}`([^`<]*)(?:<[^>]*>)?`", r"\1"),
+    (r"^(:{3,}|`{3,})\{(?:dropdown|prf:\w+|exercise|solution)\}", r"\1{admonition}"),
+    (r"\\dots\b", r"\\ldots"),  # which docutils knows
+]
+
+
+def html_page(notebook: Any) -> str:
+    """The page, without what only the whole book can resolve: citations and links into other chapters stay as text."""
+    import nbformat
+    from docutils.core import publish_string
+    from myst_nb.docutils_ import Parser
+
+    plain = copy.deepcopy(notebook)
+    for cell in plain.cells:
+        if cell.cell_type == "markdown":
+            for pattern, replacement in ELSEWHERE:
+                cell.source = re.sub(pattern, replacement, cell.source, flags=re.M)
+    with tempfile.TemporaryDirectory() as pictures:
+        settings = {
+            "nb_execution_mode": "off",
+            "nb_render_markdown_format": "myst",
+            "myst_enable_extensions": ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath", "tasklist"],
+            "nb_output_folder": pictures,
+            "image_loading": "embed",
+            "math_output": "MathML",
+            "output_encoding": "unicode",
+            "report_level": 5,
+            "halt_level": 5,
+            "warning_stream": io.StringIO(),
+        }
+        source = nbformat.writes(plain)
+        page: str = publish_string(source, parser=Parser(), writer_name="html5", settings_overrides=settings)
+    return page.replace("</head>", STYLE, 1)

@@ -1,0 +1,44 @@
+"""How far a run is, on one line that rewrites itself; on anything but a terminal, a line now and then."""
+
+import sys
+import threading
+import time
+from types import TracebackType
+
+EVERY = 30.0  # seconds between two lines where they cannot rewrite themselves
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+class Progress:
+    """Prints chapter, cell i of n and the time since the start while the ``with`` block runs; call it as a cell starts."""
+
+    def __init__(self, name: str, cells: int, expected: float | None = None) -> None:
+        self.name, self.cells, self.cell = name, cells, 0
+        self.of = f" (about {clock(expected)} at the book's setting)" if expected else ""
+        self.started, self.done, self.live = time.monotonic(), threading.Event(), sys.stdout.isatty()
+        self.ticker = threading.Thread(target=self._tick, daemon=True)
+
+    def __call__(self) -> None:
+        self.cell += 1
+
+    def line(self) -> str:
+        at = f"cell {self.cell} of {self.cells}" if self.cell else "starting"
+        return f"{self.name}: {at}, {clock(time.monotonic() - self.started)}{self.of}"
+
+    def _tick(self) -> None:
+        while not self.done.wait(0.5 if self.live else EVERY):
+            print(f"\r\x1b[K{self.line()}" if self.live else self.line(), end="" if self.live else "\n", flush=True)
+
+    def __enter__(self) -> "Progress":
+        self.ticker.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.done.set()
+        self.ticker.join()
+        if self.live:
+            print("\r\x1b[K", end="", flush=True)

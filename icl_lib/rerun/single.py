@@ -1,0 +1,80 @@
+"""One run of one chapter into a folder of its own."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icl_lib.rerun.book import ChapterFile
+from icl_lib.rerun.point import RECORD, Job, code_digest, compute, publish
+from icl_lib.validate import ConfigError
+
+
+class RunFailed(RuntimeError):
+    """A chapter stopped with an error; the message says in which cell and where the notebook is."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, what ``provenance.json`` says, and the verdict if the chapter records one."""
+
+    folder: Path
+    record: dict[str, Any]
+    verdict: str | None
+
+
+def with_seeds(chapter: ChapterFile, given: Mapping[str, object], n_seeds: int | None) -> dict[str, object]:
+    """The given values, with the number of seeds as the chapter calls it.
+
+    Raises:
+        ConfigError: if the chapter has no number of seeds, or it is among the given values.
+    """
+    if n_seeds is None:
+        return dict(given)
+    if "n_seeds" not in chapter.parameters or "n_seeds" in given:
+        why = "n_seeds is given" if "n_seeds" in given else "this chapter has no parameter n_seeds"
+        raise ConfigError(f"{chapter.id}: seeds={n_seeds}: must be left out, {why}")
+    return {**given, "n_seeds": n_seeds}
+
+
+def run(
+    chapter: ChapterFile,
+    given: Mapping[str, object],
+    out: Path | None = None,
+    on_cell: Callable[[], None] | None = None,
+) -> Run:
+    """Execute a chapter with other parameters; ``out`` appears when the run is complete, and replaces an older run.
+
+    Without ``out`` the result goes to ``_build/runs``, under a name that follows from the chapter's code and the parameters.
+
+    Raises:
+        ConfigError: for parameters that the chapter refuses, before anything is started, and for a folder with other things.
+        RunFailed: if a cell stops with an error.
+        OSError: if the results cannot be written.
+    """
+    job = Job(str(chapter.book), chapter.id, chapter.values(given), code_digest(chapter))
+    final = (out or chapter.book / "_build" / "runs" / f"{chapter.id}-{job.key[:8]}").resolve()
+    if final.exists() and not (final / RECORD).is_file() and (not final.is_dir() or any(final.iterdir())):
+        raise ConfigError(
+            f"out={str(final)!r}: must be a new folder, or one that holds an earlier run and nothing else"
+        )
+    final.parent.mkdir(parents=True, exist_ok=True)
+    # beside the final folder, so that renaming it is one step
+    work = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent)) / final.name
+    try:
+        problem = compute(chapter, job, work, on_cell, html=True)
+        if problem:
+            failed = final.with_name(final.name + ".failed.ipynb")
+            kept = work / f"{chapter.notebook.stem}.failed.ipynb"
+            if kept.is_file():
+                kept.replace(failed)
+            raise RunFailed(f"{chapter.id}: failed in {problem}" + (f"\n  see {failed}" if failed.is_file() else ""))
+        publish(work, final)
+    finally:
+        shutil.rmtree(work.parent, ignore_errors=True)
+    result = final / chapter.id / "result.json"
+    verdict = json.loads(result.read_text()).get("verdict") if result.is_file() else None
+    return Run(final, json.loads((final / RECORD).read_text()), verdict)

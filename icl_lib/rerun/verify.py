@@ -1,0 +1,104 @@
+"""Chapters executed again and compared with what is committed: text and numbers within tolerance, verdicts exactly."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from icl_lib.rerun.book import ChapterFile
+
+PROVENANCE = ("code_hash", "versions")  # said apart from the numbers
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of a chapter: differences, each in a line; and remarks, which do not count as such."""
+
+    differences: list[str]
+    remarks: list[str]
+    compared: int
+
+
+def reduced_setting(chapter: ChapterFile) -> dict[str, Any] | None:
+    """The smaller setting at which a long chapter is tested, if it has one."""
+    file = chapter.book / "tests" / "reference" / "settings.yml"
+    settings = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    return settings.get(f"chapters/{chapter.label}.ipynb")
+
+
+def verify(chapter: ChapterFile, *, full: bool = False, on_cell: Callable[[], None] | None = None) -> Comparison:
+    """Execute a chapter and compare its outputs and its result with the committed ones.
+
+    A chapter with a smaller setting runs at that one, and is compared with the outputs recorded there, unless ``full``.
+
+    Raises:
+        OSError: if there is no place to run it.
+    """
+    import nbformat
+
+    from icl_lib.rerun.execute import run
+
+    smaller = None if full else reduced_setting(chapter)
+    reference = chapter.notebook
+    if smaller is not None:
+        reference = chapter.book / "tests" / "reference" / chapter.notebook.name
+    work = Path(tempfile.mkdtemp(prefix="icl-verify-"))
+    try:
+        target = work / chapter.notebook.name
+        problem = run(chapter.notebook, target, work, smaller, cwd=chapter.book, on_cell=on_cell)
+        if problem:
+            return Comparison([f"failed in {problem}"], [], 0)
+        committed, again = (nbformat.read(path, as_version=4) for path in (reference, target))
+        differences, compared = _outputs(committed, again)
+        remarks = [] if smaller is None else ["at the smaller setting of the tests"]
+        recorded, found = chapter.book / "figures" / chapter.id / "result.json", work / chapter.id / "result.json"
+        if smaller is None and recorded.is_file():
+            more, said = _results(json.loads(recorded.read_text()), found)
+            differences, remarks, compared = [*differences, *more], [*remarks, *said], compared + 1
+        return Comparison(differences, remarks, compared)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _outputs(committed: Any, again: Any) -> tuple[list[str], int]:
+    """Differences between the text outputs of two notebooks; pictures are not compared."""
+    from icl_lib.rerun.compare import code_cells, joined_streams, same_cell
+
+    old, new = code_cells(committed), code_cells(again)
+    if [cell.source for cell in old] != [cell.source for cell in new]:
+        return ["the code is not that of the committed outputs"], 0
+    found = []
+    for number, (a, b) in enumerate(zip(old, new), 1):
+        a.outputs, b.outputs = (_without_pictures(joined_streams(cell.outputs)) for cell in (a, b))
+        if not same_cell(a, b, pictures=False):
+            title = next((line for line in a.source.splitlines() if not line.startswith("#")), "")
+            found.append(f"code cell {number} ({title.strip()[:60]}) says something else than the committed outputs")
+    return found, len(old)
+
+
+def _without_pictures(outputs: list[Any]) -> list[Any]:
+    """Outputs without their pictures, as references keep them."""
+    for data in (output.data for output in outputs if "data" in output):
+        for mime in [key for key in data if key.startswith("image/")]:
+            del data[mime]
+    return outputs
+
+
+def _results(recorded: Mapping[str, Any], file: Path) -> tuple[list[str], list[str]]:
+    """Differences between a recorded result and the new one; another version is only a remark."""
+    from icl_lib.rerun.compare import same_value
+
+    if not file.is_file():
+        return ["no result.json was written"], []
+    found = json.loads(file.read_text())
+    names = [n for n in {**recorded, **found} if n not in PROVENANCE and not same_value(recorded.get(n), found.get(n))]
+    differences = [f"result.json: {name} is not the recorded one" for name in names]
+    if recorded.get("code_hash") != found.get("code_hash"):
+        differences.append("result.json: the code has changed since it was recorded")
+    other = recorded.get("versions") != found.get("versions")
+    return differences, [f"recorded with {recorded.get('versions')}"] if other else []

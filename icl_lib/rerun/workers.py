@@ -1,0 +1,97 @@
+"""Where the points of a sweep are computed: on this machine, or on the workers of a Dask scheduler."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+from icl_lib.rerun.worker import Outcome, Request, request_text
+from icl_lib.validate import require
+
+Done = tuple[Request, Outcome]
+ANSWERS_WITHIN = 10  # seconds that a scheduler has to answer
+
+
+def run_point(request: Request, running: set[subprocess.Popen[bytes]] | None = None) -> Outcome:
+    """Compute one point in a process of its own; ``running`` holds that process for as long as it lives."""
+    command = [sys.executable, "-m", "icl_lib.rerun.worker"]
+    # A session of its own: Ctrl-C in the terminal goes to the sweep, which then ends its processes itself.
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=request.job.book, start_new_session=True
+    )
+    if running is not None:
+        running.add(process)
+    try:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(request_text(request).encode())
+        process.stdin.flush()  # and left open: when this process ends, the other one sees it
+        said, complaint = process.stdout.read(), process.stderr.read()
+        status = process.wait()
+    except BrokenPipeError:
+        said, complaint, status = b"", process.stderr.read() if process.stderr else b"", process.wait()
+    finally:
+        if running is not None:
+            running.discard(process)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()
+    if said:
+        return Outcome(**json.loads(said))
+    last = complaint.decode(errors="replace").strip().splitlines()[-1:] or [f"its process ended with status {status}"]
+    return Outcome("killed", last[0])
+
+
+def local(requests: Iterable[Request], jobs: int) -> Generator[Done, None, None]:
+    """Points as they end, ``jobs`` at a time; when the caller stops asking, the running ones are ended."""
+    running: set[subprocess.Popen[bytes]] = set()
+    stop = threading.Event()
+
+    def one(request: Request) -> Outcome:
+        return Outcome("stopped") if stop.is_set() else run_point(request, running)
+
+    pool = ThreadPoolExecutor(jobs)
+    futures = {pool.submit(one, request): request for request in requests}
+    try:
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        while not all(future.done() for future in futures):  # again and again: one may be starting just now
+            for process in list(running):
+                process.kill()
+            time.sleep(0.05)
+        pool.shutdown()
+
+
+def dask(requests: Iterable[Request], address: str) -> Generator[Done, None, None]:
+    """The same on the workers of an existing scheduler, which have to see the same folders under the same names.
+
+    Raises:
+        ConfigError: for an address that is none, or one of an encrypted scheduler without certificates for it.
+        ModuleNotFoundError: without the package distributed.
+        OSError: if the scheduler does not answer.
+    """
+    require(address.startswith(("tcp://", "tls://")), "scheduler", address, "local, tcp://host:port or tls://host:port")
+    import distributed
+
+    secret = distributed.Security().get_connection_args("client")["ssl_context"]
+    known = "tcp://, unless Dask's configuration names certificates (distributed.comm.tls, see chapters/reproduce.md)"
+    require(address.startswith("tcp://") or secret is not None, "scheduler", address, known)
+
+    with distributed.Client(address, timeout=ANSWERS_WITHIN) as client:
+        name = uuid.uuid4().hex[:8]  # two sweeps on one scheduler are not one task
+        futures = {client.submit(run_point, r, key=f"icl-{r.job.key}-{name}", pure=False): r for r in requests}
+        try:
+            for future in distributed.as_completed(futures):
+                try:
+                    yield futures[future], future.result()
+                except (distributed.scheduler.KilledWorker, distributed.client.FutureCancelledError) as error:
+                    yield futures[future], Outcome("killed", str(error).splitlines()[0])
+        finally:
+            client.cancel(list(futures))

@@ -1,0 +1,154 @@
+"""`icl list` and `icl run`, on a small book of their own."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from icl_lib import cli
+from icl_lib.rerun import book as books
+from icl_lib.rerun.page import html_page
+from icl_lib.rerun.point import Job, code_digest, read_record
+from icl_lib.rerun.progress import Progress, clock
+from tests.rerun.toy import environment, icl, lines
+
+CODE = """../../{beta}"; open("made", "w") #'); open('made', 'w')"""
+
+
+def call(monkeypatch: pytest.MonkeyPatch, book: Path, *arguments: str) -> int:
+    """The command in this process; whatever starts a kernel or another process fails the test."""
+
+    def no_process(*arguments: object, **options: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.chdir(book)
+    monkeypatch.setattr(subprocess, "Popen", no_process)
+    return cli.main(arguments)
+
+
+def test_list(book: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (book / "benchmarks").mkdir()
+    (book / "benchmarks/commands.csv").write_text("command,seconds,target\ntoy/T1_toy,83,\n")
+    assert call(monkeypatch, book, "list") == 0
+    assert lines(capsys.readouterr().out)[0].split() == ["T1", "1:23", "toy/T1_toy", "A", "toy"]
+    assert call(monkeypatch, book, "list", "T1") == 0
+    text = capsys.readouterr().out
+    assert "n_seeds: int = 3\n        how many; an integer in [2, 100] seeds" in text
+    assert "alpha: float = 0.5\n        a factor; a number in [0, 1]" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["T1_toi"], "chapter='T1_toi': must be one of T1 (did you mean T1_toy?)"),
+        (
+            ["T1", "-p", "alhpa=0.3"],
+            "T1: alhpa=0.3: unknown parameter (did you mean alpha?); this chapter has n_seeds,",
+        ),
+        (["T1", "-p", "alpha=1.5"], "T1: alpha=1.5: must be a number in [0, 1]"),
+        (["T1", "-p", "alpha=__import__('os').getcwd()"], "T1: alpha=\"__import__('os').getcwd()\": must be a number"),
+        (["T1", "-p", "alpha"], "T1: -p alpha: must be NAME=VALUE, each name once"),
+        (["T1", "-p", "beta=1", "-p", "beta=2"], "T1: -p beta=2: must be NAME=VALUE, each name once"),
+        (["T1", "--seeds", "1"], "T1: n_seeds=1: must be an integer in [2, 100]"),
+        (["T1", "--seeds", "5", "-p", "n_seeds=4"], "T1: seeds=5: must be left out, n_seeds is given"),
+        (["T1", "--device", "cuda"], "T1: device='cuda': must be 'cpu', the chapters of this book run on the CPU only"),
+    ],
+)
+def test_refused_in_one_line_before_anything_starts(
+    book: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert call(monkeypatch, book, "run", *arguments) == 2
+    (line,) = lines(capsys.readouterr().err)
+    assert line.startswith(f"icl: {message}")
+    assert not (book / "_build").exists()
+
+
+def test_outside_a_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, tmp_path, "list") == 2
+    assert "run from inside the book's checkout" in capsys.readouterr().err
+
+
+def test_the_command_imports_what_computes_only_when_it_computes(book: Path) -> None:
+    heavy = ("torch", "pandas", "numpy", "papermill", "nbformat", "matplotlib", "distributed", "myst_nb")
+    code = f"import sys; from icl_lib import cli; cli.main(['list']); print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=book, env=environment(), capture_output=True, text=True)
+    assert lines(done.stdout)[-1] == "[]"
+
+
+def test_run_gives_notebook_page_results_and_provenance(book: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out {alpha}"  # papermill would fill in the braces
+    done = icl(book, "run", "T1", "-p", "alpha=0.25", "-p", f"shape={CODE}", "--seeds", 5, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert f"exploratory: n_seeds = 5, alpha = 0.25, shape = {CODE}" in done.stdout
+    assert "verdict: reproduced (exploratory)" in done.stdout
+    assert {p.name for p in tmp_path.iterdir()} == {"book", "out {alpha}"}
+    assert not list(tmp_path.rglob("made"))
+    files = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert files == {"T1_toy.ipynb", "T1_toy.html", "provenance.json", "T1/curve.csv", "T1/result.json"}
+    assert json.loads((out / "T1/result.json").read_text())["clauses"]["slope"]["value"]["estimate"] == 0.25
+    record = json.loads((out / "provenance.json").read_text())
+    assert record["exploratory"] and record["changed"] == {"alpha": 0.25, "shape": CODE, "n_seeds": 5}
+    assert record["parameters"]["beta"] == 1 and {"commit", "date", "versions", "seconds", "code"} <= set(record)
+    notebook = nbformat.read(out / "T1_toy.ipynb", as_version=4)
+    assert notebook.cells[0].source.startswith("**Exploratory run**, not at the ledger's setting: n_seeds = 5, alpha")
+    page = (out / "T1_toy.html").read_text()
+    assert "slope 0.250" in page and "<math" in page and not re.search(r'<script|<link|src="http|url\(.?http', page)
+    assert not (book / "figures").exists()
+
+    chapter = books.find("T1", book)
+    job = Job(str(book), "T1", record["parameters"], code_digest(chapter))
+    assert read_record(out, job) == record
+    assert read_record(out, Job(str(book), "T1", {**job.values, "beta": 2}, job.code)) is None
+    with (out / "T1/curve.csv").open("a") as file:
+        file.write("1,99\n")
+    assert read_record(out, job) is None
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("x")
+    refused = icl(book, "run", "T1", "--out", tmp_path / "mine")
+    assert refused.returncode == 2 and "must be a new folder, or one that holds an earlier run" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "shape", ['x"; open("made", "w")  #', "x'\nopen('made', 'w')\n#", "\\", "{alpha!r}", "$(touch made)"]
+)
+def test_what_looks_like_code_stays_a_text_in_the_notebook(book: Path, shape: str) -> None:
+    """Papermill writes values into a cell: what stands there says the same text again."""
+    from papermill.translators import PythonTranslator
+
+    (line,) = PythonTranslator.codify(books.find("T1", book).values({"shape": shape})).splitlines()[4:5]
+    name, _, literal = line.partition(" = ")
+    assert (name, ast.literal_eval(literal)) == ("shape", shape)
+
+
+def test_a_failed_run_names_the_cell_and_keeps_the_earlier_result(book: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "provenance.json").write_text("{}")
+    (book / "no-0.5").touch()
+    done = icl(book, "run", "T1", "--out", out)
+    assert done.returncode == 1
+    first, second = lines(done.stderr)
+    assert first == "icl: T1: failed in cell 4, In [3]: ValueError: no result at alpha = 0.5"
+    assert second == f"  see {out}.failed.ipynb" and Path(f"{out}.failed.ipynb").is_file()
+    assert (out / "provenance.json").read_text() == "{}"
+    assert {p.name for p in tmp_path.iterdir()} == {"book", "out", "out.failed.ipynb"}
+
+
+def test_the_page_leaves_out_what_only_the_book_can_resolve() -> None:
+    text = "# A\n{cite}`kim2024`, [K2](K2.ipynb), $\\dots$\n\n:::{dropdown} Proof\nTrivial.\n:::"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    page = html_page(notebook)
+    assert "kim2024, K2," in page and "Trivial" in page and 'class="system-message' not in page
+
+
+def test_progress_says_where_the_run_is() -> None:
+    with Progress("T1", 3, 90) as progress:
+        progress()
+        assert progress.line() == "T1: cell 1 of 3, 0:00 (about 1:30 at the book's setting)"
+    assert clock(3725) == "62:05"
