@@ -1,4 +1,4 @@
-"""How nbval runs here: checked outputs are judged by `tools.near`, and a kernel that does not start gets a second chance."""
+"""How nbval runs here: checked outputs are judged by `icl_lib.rerun.near`, and a kernel that does not start gets a second chance."""
 
 import warnings
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from nbval import kernel
 from nbval.plugin import IPyNbCell
 
-from tools.near import near_outputs
+from icl_lib.rerun.near import near_outputs
 
 letter_by_letter, start_once = IPyNbCell.compare_outputs, kernel.start_new_kernel
 

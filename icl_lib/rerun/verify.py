@@ -1,4 +1,4 @@
-"""Chapters executed again and compared with what is committed: text and numbers within tolerance, verdicts exactly."""
+"""Chapters executed again and compared with what is committed: numbers by the rule of ``near``, words and verdicts exactly."""
 
 import json
 import shutil
@@ -67,36 +67,28 @@ def verify(chapter: ChapterFile, *, full: bool = False, on_cell: Callable[[], No
 
 def _outputs(committed: Any, again: Any) -> tuple[list[str], int]:
     """Differences between the text outputs of two notebooks; pictures are not compared."""
-    from icl_lib.rerun.compare import code_cells, joined_streams, same_cell
+    from icl_lib.rerun.compare import code_cells
+    from icl_lib.rerun.near import near_outputs
 
     old, new = code_cells(committed), code_cells(again)
     if [cell.source for cell in old] != [cell.source for cell in new]:
         return ["the code is not that of the committed outputs"], 0
     found = []
     for number, (a, b) in enumerate(zip(old, new), 1):
-        a.outputs, b.outputs = (_without_pictures(joined_streams(cell.outputs)) for cell in (a, b))
-        if not same_cell(a, b, pictures=False):
+        if not near_outputs(a.outputs, b.outputs):
             title = next((line for line in a.source.splitlines() if not line.startswith("#")), "")
             found.append(f"code cell {number} ({title.strip()[:60]}) says something else than the committed outputs")
     return found, len(old)
 
 
-def _without_pictures(outputs: list[Any]) -> list[Any]:
-    """Outputs without their pictures, as references keep them."""
-    for data in (output.data for output in outputs if "data" in output):
-        for mime in [key for key in data if key.startswith("image/")]:
-            del data[mime]
-    return outputs
-
-
 def _results(recorded: Mapping[str, Any], file: Path) -> tuple[list[str], list[str]]:
     """Differences between a recorded result and the new one; another version is only a remark."""
-    from icl_lib.rerun.compare import same_value
+    from icl_lib.rerun.near import near_value
 
     if not file.is_file():
         return ["no result.json was written"], []
     found = json.loads(file.read_text())
-    names = [n for n in {**recorded, **found} if n not in PROVENANCE and not same_value(recorded.get(n), found.get(n))]
+    names = [n for n in {**recorded, **found} if n not in PROVENANCE and not near_value(recorded.get(n), found.get(n))]
     differences = [f"result.json: {name} is not the recorded one" for name in names]
     if recorded.get("code_hash") != found.get("code_hash"):
         differences.append("result.json: the code has changed since it was recorded")

@@ -13,7 +13,7 @@ from nbformat import v4
 from nbval import kernel
 from nbval.plugin import IPyNbCell
 
-from tools.near import near_outputs, near_text
+from icl_lib.rerun.near import near_outputs, near_text, near_value
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,14 @@ def test_a_kernel_is_started_again_once(monkeypatch: pytest.MonkeyPatch) -> None
     dies(2)
     with pytest.warns(UserWarning, match="again"), pytest.raises(RuntimeError, match="died"):
         nbval_rules.start_new_kernel("python3")
+
+
+def test_results() -> None:
+    def result(estimate: float, n: int = 10, verdict: str = "partly") -> dict:
+        value = {"estimate": estimate, "low": estimate - 0.1, "high": estimate + 0.1, "n": n}
+        return {"clauses": {"one": {"value": value, "verdict": verdict}}, "parameters": {"lengths": [1, 2], "x": None}}
+
+    assert near_value(result(0.5), result(0.55)) and near_value({"a": float("nan")}, {"a": float("nan")})
+    for other in (result(0.65), result(0.5, 11), result(0.5, 10, "reproduced"), {}, result(float("nan"))):
+        assert not near_value(result(0.5), other)
+    assert not near_value([1, 2], [1]) and not near_value(1, True) and not near_value([2], [3])

@@ -70,7 +70,7 @@ def notebook(text: str, source: str = "show()") -> nbformat.NotebookNode:
 
 def test_outputs_are_compared_within_tolerance_and_pictures_not() -> None:
     assert verify_module._outputs(notebook("x 0.5"), notebook("x 0.50001")) == ([], 1)
-    assert verify_module._outputs(notebook("x 0.5"), notebook("x 0.51"))[0][0].startswith("code cell 1 (show())")
+    assert verify_module._outputs(notebook("x 0.5"), notebook("x 0.52"))[0][0].startswith("code cell 1 (show())")
     changed = verify_module._outputs(notebook("x"), notebook("x", "show(2)"))
     assert changed == (["the code is not that of the committed outputs"], 0)
 

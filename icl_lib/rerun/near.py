@@ -1,8 +1,8 @@
-"""Whether a chapter that was executed again still says what it said: the rule by which nbval judges checked outputs.
+"""Whether a chapter that was executed again still says what it said: the rule of `icl verify`, and of nbval in the tests.
 
 On one machine outputs come out letter by letter. Another processor rounds elsewhere, and training carries that on. So words
 have to be the same, a number may be off by one per cent or one unit of its last digit, and an estimate with an interval,
-``0.92 [0.82, 1.02]``, may have moved by no more than half the width of the recorded interval. What moved is a warning.
+``0.92 [0.82, 1.02]``, may have moved by no more than half the width of the recorded interval.
 """
 
 import re
@@ -23,6 +23,8 @@ def unit(number: str) -> float:
 
 def near_number(old: str, new: str) -> bool:
     a, b = float(old), float(new)
+    if old == new:
+        return True  # NaN too
     whole = "." not in old + new and "e" not in (old + new).lower()
     digit = 0 if whole else 1.01 * min(unit(old), unit(new))  # a count is a count
     return abs(a - b) <= max(SHARE * abs(a), digit, ZERO)
@@ -64,3 +66,17 @@ def near_outputs(old: Sequence[Any], new: Sequence[Any]) -> bool:
     """Whether all outputs of a cell are near the recorded ones."""
     a, b = texts(old), texts(new)
     return [kind for kind, _ in a] == [kind for kind, _ in b] and all(near_text(x, y) for (_, x), (_, y) in zip(a, b))
+
+
+def near_value(old: Any, new: Any) -> bool:
+    """JSON values, like those of result.json: an estimate with its ends by the rule for intervals, words and counts exactly."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        if old.keys() != new.keys():
+            return False
+        ends = ("estimate", "low", "high") if {"estimate", "low", "high"} <= old.keys() else ()
+        rest = all(near_value(old[key], new[key]) for key in old if key not in ends)
+        return rest and (not ends or near_interval(*([repr(float(d[key])) for key in ends] for d in (old, new))))
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(near_value, old, new))
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (old, new))
+    return near_number(repr(old), repr(new)) if numbers else bool(type(old) is type(new) and old == new)
