@@ -1,5 +1,6 @@
 """The module baseline is the same learner, trained on the same prompts; nothing here is timed."""
 
+import pandas as pd
 import pytest
 import torch
 
@@ -58,6 +59,25 @@ def test_results_can_be_read() -> None:
     gain = results.ratio(results.values(table, "training", "modules"), results.values(table, "training", "ensemble"))
     assert gain["low"] <= gain["median"] <= gain["high"]
     assert set(results.bounds(table)) == {"least_time", "share"}
+
+
+def test_sweeps_are_compared_block_by_block() -> None:
+    """Efficiency: one worker's time over twice that of two, the median over blocks; what a run costs: all but its cells."""
+    rows = [
+        ("run", "L5", "before the first cell", 2),
+        ("run", "L5", "cells", 10),
+        ("run", "L5", "after the last cell", 3),
+    ]
+    rows += [
+        ("sweep", "", f"{n} worker{'s' * (n > 1)}", s) for n, s in [(1, 8), (2, 5), (1, 9), (2, 5), (1, 8), (2, 4)]
+    ]
+    rows += [("machine", "", "1 process", 9), ("machine", "", "2 processes", 10)]
+    table = pd.DataFrame([*rows, ("resume", "", "1 000 points", 3)], columns=["kind", "of", "case", "seconds"])
+    found = results.rerun_summary(table).set_index("measured")
+    assert found.loc["icl run L5: all else", "ratio"] == 0.5
+    assert found.loc["sweep of 64 points, 2 workers", ["seconds", "ratio", "reached"]].tolist() == [14, 0.9, True]
+    assert found.loc["two processes that only compute", "ratio"] == 0.9
+    assert not found.loc["resuming 1 000 finished points", "reached"]
 
 
 def test_regression_module_is_our_transformer() -> None:

@@ -1,7 +1,6 @@
 """Sweeps of a tiny chapter with real kernels: taken up again, shared, killed, on a full disk and a read-only one."""
 
 import errno
-import hashlib
 import json
 import os
 import resource
@@ -15,7 +14,7 @@ import pytest
 from icl_lib.rerun import sweep, worker
 from icl_lib.rerun.book import find
 from tests.rerun.kills import check
-from tests.rerun.toy import GRID, command, environment, icl, lines
+from tests.rerun.toy import GRID, command, environment, finished, icl, lines
 
 
 def table(folder: Path) -> str:
@@ -159,23 +158,10 @@ def test_other_sweeps_and_other_folders(shared: Path, tmp_path: Path, uninterrup
     assert refused.returncode == 2 and "must be another folder: this one holds a sweep of K9" in refused.stderr
 
 
-def finished(folder: Path, plan: sweep.Plan) -> None:
-    """Give every point of a plan a result, without computing it."""
-    for job in plan.jobs:
-        point = folder / "points" / job.key
-        (point / "T1").mkdir(parents=True)
-        text = json.dumps({"clauses": {"slope": {"value": {"estimate": 1}, "control": {}, "verdict": "partly"}}})
-        (point / "T1/result.json").write_text(text)
-        files = {"T1/result.json": [len(text), hashlib.sha256(text.encode()).hexdigest()]}
-        known = {"key": job.key, "code": job.code, "parameters": job.values, "files": files, "seconds": 1.0}
-        stamp = {"exploratory": True, "chapter": "T1", "commit": "x", "versions": {}}
-        (point / "provenance.json").write_text(json.dumps({**known, **stamp}))
-
-
 def test_a_finished_sweep_of_1000_points_is_resumed_in_two_seconds(shared: Path, tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     grids = ["alpha=0:1:100", "beta=1:10:10"]
-    finished(out, sweep.plan(find("T1", shared), grids, out=out))
+    finished(sweep.plan(find("T1", shared), grids, out=out))
     arguments = ("sweep", "T1", "--grid", grids[0], "--grid", grids[1], "--out", out)
     assert icl(shared, *arguments).returncode == 0
     assert len(lines(table(out))) == 1 + 2 * 1000
