@@ -26,7 +26,7 @@ class Modification:
         births: rate, reference and annealing of births; None for none. Its rate is per unit of time.
         perturbation: "none", "isotropic", or "gaussian_process" with the covariance of ``perturb`` (at infinite prompts).
         budget: root mean square displacement of a perturbation, at time 0.
-        every: time between two perturbations.
+        every: time between two perturbations; of those due within one step only one is made.
         until: the budget falls linearly to 0 at this time.
     """
 

@@ -1,7 +1,7 @@
 """What to compare a trained Transformer with, on the same held-out prompts: learners that know f°, and linear ones.
 
 Features are (f°, 1), (x, 1) or the model's own; what reads them is linear attention with its best W for prompts of the training law
-(exact, ``finite_prompts.optimum_n``) or least squares on each prompt's contexts. With Gaussian v, y = v^T f° + noise has an exact
+(``finite_prompts.optimum_n``, exact up to Q~, a mean over 2^16 inputs) or least squares on each prompt's contexts. With Gaussian v, y = v^T f° + noise has an exact
 Bayes predictor, the posterior mean (ridge on f° with penalty noise^2): no learner can do better on the linear family.
 The same holds for none of the others, where knowing f° and the task is to know y.
 """
@@ -79,7 +79,7 @@ class Yardsticks:
         return optimum_n(self.moments[features], p.n_context, p.noise)[0]
 
     def exact(self) -> dict[str, float]:
-        """Losses on the training law without sampling: best attention on (f°, 1), on (x, 1), and that as n grows; predicting 0."""
+        """Losses on the training law, over all prompts and with Q~ over 2^16 inputs: best attention on (f°, 1), on (x, 1), and that as n grows; predicting 0."""
         p, c = self.config.prompts, self.moments["f°"].cov.c
         found = {
             f"attention on {name}": float(best_loss_n(m, p.n_context, p.noise)) for name, m in self.moments.items()

@@ -36,7 +36,10 @@ RULE: dict[str, Any] = {
 
 
 def setting(model: str, trial: int) -> dict[str, float]:
-    """Trial number `trial`: a batch size, and a value from each range, log-uniform; stream (trial, "search")."""
+    """Trial number `trial`: a batch size, and a value from each range, log-uniform; stream (trial, "search").
+
+    Trials with the same number have the same batch, dt, cap and size in all models that have these.
+    """
     require_choice("model", model, tuple(SPACE))
     require_integer("trial", trial, 0)
     gen = generator(trial, "search")
