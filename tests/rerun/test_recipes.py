@@ -129,7 +129,6 @@ def test_from_python(small: Path) -> None:
 
 
 def test_slurm_with_a_stand_in(small: Path, tmp_path: Path) -> None:
-    pytest.importorskip("dask_jobqueue")
     (script,) = blocks(SLURM, "python")
     (small / "slurm.py").write_text(script.replace('"ib0"', '"lo"'))  # this machine has no InfiniBand
     submit = 'cp "$1" $JOBS/$$.sh; setsid sh "$JOBS/$$.sh" > $JOBS/$$.log 2>&1 & echo $! > $JOBS/$!.pid'
