@@ -15,6 +15,7 @@ import yaml
 from icl_lib import provenance
 
 INDEX = Path("index.ipynb")
+SUMMARIES = (INDEX, Path("chapters/introduction.ipynb"), Path("chapters/all_results.ipynb"))  # they read all results
 REFERENCES = Path("tests/reference")
 REL, ABS = 1e-3, 1e-9  # what counts as the same number
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
@@ -23,7 +24,12 @@ NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 def chapters() -> list[Path]:
     """All chapters, those known to be long first, so that none of them is left to run alone at the end."""
     found = (p for p in Path("chapters").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-    return sorted(found, key=lambda path: (path not in reduced(), path))
+    return sorted((p for p in found if p not in SUMMARIES), key=lambda path: (path not in reduced(), path))
+
+
+def summaries() -> list[Path]:
+    """The pages that show what all chapters recorded: they run last. Those of `SUMMARIES` that there are."""
+    return [path for path in SUMMARIES if path.is_file()]
 
 
 def reduced() -> dict[Path, dict[str, Any]]:
