@@ -13,7 +13,7 @@ right of -1; a negative control does its work if all of its interval lies to the
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -31,6 +31,7 @@ from icl_lib.validate import require
 
 SHAPES = {"reproduced": "o", "partly": "D", "not reproduced": "X"}
 LIMIT = 10.0  # positions further out are drawn here, with an arrow
+VALUE_COLUMNS, CONTROL_COLUMNS = ("estimate", "low", "high"), ("control", "control_low", "control_high")
 CONTROL_FAILS, CONTROL_DOES_NOT = "0.6", "black"
 
 
@@ -103,8 +104,7 @@ def results_table(
             m = measured[claim.id][key]
             row = {**of, "clause": key, "verdict": judge_clause(clause, m), "why": why(clause, m), "n": m.value.n}
             row["control_fails"] = misses(m.control, clause.passes)
-            names = ("estimate", "low", "high"), ("control", "control_low", "control_high")
-            for columns, interval in zip(names, (m.value, m.control), strict=True):
+            for columns, interval in ((VALUE_COLUMNS, m.value), (CONTROL_COLUMNS, m.control)):
                 row |= dict(zip(columns, interval[:3], strict=True))
                 row |= dict(zip((f"at_{c}" for c in columns), span(clause, interval), strict=True))
             rows.append(row)
@@ -129,17 +129,32 @@ def claim_list(table: pd.DataFrame) -> str:
 
 def shortfalls(table: pd.DataFrame) -> str:
     """The clauses that are not reproduced as a Markdown table for a page in ``chapters/``, the worst verdict first."""
-    lines = ["| claim | clause | measured | control | why |", "|---|---|---|---|---|"]
+    lines = ["| claim | clause | measured, and its control | why |", "|---|---|---|---|"]
     for verdict in ("not reproduced", "partly"):
         for _, row in table[table["verdict"] == verdict].iterrows():
             page = f"{row['chapter'].removeprefix('chapters/')}.ipynb"
-            value, control = (
-                show(Interval(*row[list(names)], row["n"]))
-                for names in (("estimate", "low", "high"), ("control", "control_low", "control_high"))
+            value, control = (_numbers(row, name) for name in (VALUE_COLUMNS, CONTROL_COLUMNS))
+            clause, found = (
+                f"`{row['clause']}`<br>{MARKS[verdict]} {verdict}",
+                f"{value}<br>control\N{NO-BREAK SPACE}{control}",
             )
-            what = f"`{row['clause']}`<br>{MARKS[verdict]} {verdict}"
-            lines.append(f"| [{row['claim']}]({page}) | {what} | {value} | {control} | {row['why']} |")
+            lines.append(f"| [{row['claim']}]({page}) | {clause} | {found} | {row['why']} |")
     return "\n".join(lines)
+
+
+def numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table as a reader wants them: recorded numbers and places on the axis as text."""
+    shown = table[["claim", "clause", "verdict"]].copy()
+    for title, columns in (("measured", VALUE_COLUMNS), ("control", CONTROL_COLUMNS)):
+        shown[title] = [_numbers(row, columns) for _, row in table.iterrows()]
+        shown[f"{title}, on the axis"] = [_numbers(row, [f"at_{c}" for c in columns]) for _, row in table.iterrows()]
+    return shown.assign(seeds=table["n"])
+
+
+def _numbers(row: pd.Series, columns: Sequence[str]) -> str:
+    """Estimate and interval in one piece, which a narrow page does not break."""
+    estimate, low, high = (float(row[column]) for column in columns)
+    return show(Interval(estimate, low, high, int(row["n"]))).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _mark(
@@ -165,7 +180,7 @@ def draw_results(table: pd.DataFrame) -> Figure:
         verdict, stale = part["claim_verdict"].iloc[0], " (stale)" if part["stale"].iloc[0] else ""
         ax.axhspan(y - 0.5, y + 0.5, color="0.93", linewidth=0, zorder=2)
         ax.text(0.01, y, f"{verdict}{stale}", transform=ax.get_yaxis_transform(), fontsize=9, va="center", zorder=5)
-        ticks, labels, y = [*ticks, y], [*labels, name], y + 1
+        ticks, labels, y = [*ticks, y], [*labels, str(name)], y + 1
         for _, row in part.iterrows():
             control = CONTROL_FAILS if row["control_fails"] else CONTROL_DOES_NOT
             _mark(
