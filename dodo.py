@@ -127,22 +127,25 @@ def task_collect() -> dict[str, Any]:
     return {"actions": [collect], "task_dep": ["run_chapters"], "doc": ""}
 
 
-def task_run_index() -> dict[str, Any]:
-    def depends_on(index: Path) -> str:
+def task_run_index() -> Iterator[dict[str, Any]]:
+    """The pages that show all results: the scoreboard and its companions."""
+
+    def depends_on(page: Path) -> str:
         results = [
             Path("claims.yml"),
             *sorted((BUILD / "figures").rglob("*.json")),
             *sorted(Path("figures").rglob("*.json")),
         ]
-        return notebooks.fingerprint(index) + notebooks.digest(results)
+        return notebooks.fingerprint(page) + notebooks.digest(results)
 
     figures = str(BUILD / "figures")
-    target = BUILD / "run" / notebooks.INDEX
-    return notebook_task(notebooks.INDEX, target, depends_on, "--results", figures, task_dep=["collect"])
+    for path in notebooks.summaries():
+        task = notebook_task(path, BUILD / "run" / path, depends_on, "--results", figures, task_dep=["collect"])
+        yield {"name": path.stem, **task}
 
 
 def task_book() -> dict[str, Any]:
     def pages() -> bool:
-        return render.book(BUILD, [*RUN, notebooks.INDEX], LEFT_OUT)
+        return render.book(BUILD, [*RUN, *notebooks.summaries()], LEFT_OUT)
 
     return {"actions": [pages], "task_dep": ["run_index"], "doc": ""}

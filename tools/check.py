@@ -23,7 +23,7 @@ def steps() -> list[tuple[str, list[str]]]:
         ("types", [*python, "mypy"]),
         ("unit tests", [*pytest, "-q", *two_at_once, "tests", "--ignore=tests/book"]),
         ("chapters", [*nbval, *two_at_once, *reduced, *short]),
-        ("index", [*nbval, str(notebooks.INDEX)]),
+        ("summaries", [*nbval, *map(str, notebooks.summaries())]),
         ("pages", [*python, "tools.render"]),
         ("book tests", [*pytest, "-rs", "--durations=5", "tests/book"]),
     ]
@@ -40,8 +40,8 @@ def main() -> int:
             continue
         print(f"--- {name}", flush=True)
         start = time.monotonic()
-        # The index reads recorded results, so it must not see what the chapters have just written.
-        out = {} if name == "index" else {"ICL_BOOK_OUT": str(Path("_build/test/out").resolve())}
+        # The summaries read recorded results, so they must not see what the chapters have just written.
+        out = {} if name == "summaries" else {"ICL_BOOK_OUT": str(Path("_build/test/out").resolve())}
         failed = subprocess.run(command, env={**environment, **out}).returncode != 0
         summary.append(f"  {name:12} {'FAILED' if failed else 'passed'} {time.monotonic() - start:6.0f} s")
     print("--- summary", *summary, f"  {'total':12}        {time.monotonic() - started:6.0f} s", sep="\n")

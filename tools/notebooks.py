@@ -14,13 +14,19 @@ from icl_lib import provenance
 from icl_lib.rerun.compare import code_cells, joined_streams
 
 INDEX = Path("index.ipynb")
+SUMMARIES = (INDEX, Path("chapters/introduction.ipynb"), Path("chapters/all_results.ipynb"))  # they read all results
 REFERENCES = Path("tests/reference")
 
 
 def chapters() -> list[Path]:
     """All chapters, those known to be long first, so that none of them is left to run alone at the end."""
     found = (p for p in Path("chapters").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-    return sorted(found, key=lambda path: (path not in reduced(), path))
+    return sorted((p for p in found if p not in SUMMARIES), key=lambda path: (path not in reduced(), path))
+
+
+def summaries() -> list[Path]:
+    """The pages that show what all chapters recorded: they run last. Those of `SUMMARIES` that there are."""
+    return [path for path in SUMMARIES if path.is_file()]
 
 
 def reduced() -> dict[Path, dict[str, Any]]:

@@ -102,13 +102,14 @@ def main() -> int:
         reference = notebooks.REFERENCES / path.name
         if record_reference(reference, build / "reference" / path.name):
             touched.append(reference)
-    index = build / "record" / notebooks.INDEX  # last, and without the folder of this run: it reads what is committed
-    problem = execute.run(notebooks.INDEX, index, None)
-    if problem:
-        print(f"index: failed in {problem}", file=sys.stderr)
-        return 1
-    if record_notebook(notebooks.INDEX, index):
-        touched.append(notebooks.INDEX)
+    for path in notebooks.summaries():  # last, and without the folder of this run: they read what is committed
+        executed = build / "record" / path
+        problem = execute.run(path, executed, None)
+        if problem:
+            print(f"{notebooks.label(path)}: failed in {problem}", file=sys.stderr)
+            return 1
+        if record_notebook(path, executed):
+            touched.append(path)
     print(*(f"recorded {path}" for path in touched), f"{len(touched)} files rewritten", sep="\n")
     return 0
 

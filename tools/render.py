@@ -33,7 +33,7 @@ def stage(source: Path, executed: Mapping[Path, Path], marked: Mapping[Path, str
             shutil.copytree(name, source / name, ignore=shutil.ignore_patterns(".*", "__pycache__"))
         elif Path(name).is_file():
             shutil.copyfile(name, source / name)
-    for path in [*notebooks.chapters(), notebooks.INDEX]:
+    for path in [*notebooks.chapters(), *notebooks.summaries()]:
         notebook = notebooks.load(path)
         if path in executed:
             run = notebooks.load(executed[path])

@@ -7,7 +7,7 @@ import pytest
 from icl_lib.rerun import compare
 from tools import notebooks
 
-COMMITTED = [*notebooks.chapters(), notebooks.INDEX]
+COMMITTED = [*notebooks.chapters(), *notebooks.summaries()]
 RECORDED = [*COMMITTED, *(notebooks.REFERENCES / path.name for path in notebooks.reduced())]
 
 
