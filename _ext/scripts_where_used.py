@@ -7,7 +7,7 @@ from sphinx.util.typing import ExtensionMetadata
 
 def leave_out(app: Sphinx, config: Config) -> None:
     files = [file for file in config.html_js_files if not str(file).startswith("play/")]
-    config.html_js_files = files  # type: ignore[attr-defined]
+    config.html_js_files = files
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

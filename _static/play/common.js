@@ -46,9 +46,9 @@ window.Play = window.Play || {};
   Play.raised = (integer) => String(integer).replace(/[-\d]/g, (c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]));
   Play.lowered = (integer) => String(integer).replace(/\d/g, (c) => "₀₁₂₃₄₅₆₇₈₉"[c]);
 
-  // A slider with its label and its value. `show` turns the value into text, `change` is called at every move.
+  // A slider with its label and its value (which a screen reader gets from the slider, not a second time). `show` turns the value into text, `change` is called at every move.
   Play.slider = function ({ id, label, min, max, step, value, show, change }) {
-    const output = Play.el("output", { for: id, id: id + "-value" }, show(value));
+    const output = Play.el("output", { for: id, id: id + "-value", "aria-live": "off" }, show(value));
     const input = Play.el("input", { type: "range", id, min, max, step, value, "aria-valuetext": show(value) });
     input.addEventListener("input", () => {
       output.textContent = show(Number(input.value));

@@ -8,10 +8,10 @@ window.Play = window.Play || {};
   const [DT, CAP, T_END, STOP_BELOW] = [0.2, 0.2, 600, 1e-5];
   const STARTS = {
     random: { name: "random", missing: [] },
-    both: { name: "on the saddle that misses outputs 1 and 2", missing: [0, 1] },
-    first: { name: "on the saddle that misses output 1", missing: [0] },
-    second: { name: "on the saddle that misses output 2", missing: [1] },
-    blind: { name: "random, but no particle looks at axis 1", missing: [0] },
+    both: { name: "saddle that misses outputs 1, 2", missing: [0, 1] },
+    first: { name: "saddle that misses output 1", missing: [0] },
+    second: { name: "saddle that misses output 2", missing: [1] },
+    blind: { name: "random, blind to axis 1", missing: [0] },
   };
 
   function start(root) {
@@ -111,7 +111,7 @@ window.Play = window.Play || {};
       Play.choice({ id: "flow-start", label: "Start", value: choice.start,
         options: Object.entries(STARTS).map(([key, { name }]) => [key, name]),
         change: (v) => { choice.start = v; reset(); } }),
-      Play.slider({ id: "flow-second", label: "λ₂, size of the teacher's output 2 (λ₁ = 1)", min: 0.2, max: 1, step: 0.05, value: choice.second,
+      Play.slider({ id: "flow-second", label: "λ₂ of the teacher (λ₁ = 1)", min: 0.2, max: 1, step: 0.05, value: choice.second,
         show: (v) => Play.number(v, 2), change: (v) => { choice.second = v; reset(); } }),
       Play.slider({ id: "flow-epsilon", label: "ε, size of a perturbation", min: -8, max: -1, step: 1, value: choice.exponent,
         show: power, change: (v) => { choice.exponent = v; } }),
@@ -129,7 +129,7 @@ window.Play = window.Play || {};
     const meters = [0, 1].map((j) => {
       const fill = el("span", { class: "play-bar-fill" });
       const text = el("span", { class: "play-value" });
-      const item = el("div", { class: "play-meter play-output-" + (j + 1) }, el("span", {}, `${"●■"[j]} Missed of output ${j + 1}`),
+      const item = el("div", { class: "play-meter play-output-" + (j + 1) }, el("span", {}, el("span", { class: "play-mark", "aria-hidden": "true" }, "●■"[j]), ` Missed of output ${j + 1}`),
         el("span", { class: "play-bar", "aria-hidden": "true" }, fill), text);
       return { fill, text, item };
     });
@@ -144,17 +144,17 @@ window.Play = window.Play || {};
       const arrow = (x, y, j, faint) => svg("g", { class: `play-teacher play-output-${j + 1}` + (faint ? " play-faint" : "") },
         svg("line", { x1: place(0), y1: place(0), x2: place(x), y2: place(-y) }),
         svg(j === 0 ? "circle" : "rect", j === 0 ? { cx: place(x), cy: place(-y), r: 9 } : { x: place(x) - 8, y: place(-y) - 8, width: 16, height: 16 }));
-      const picture = svg("svg", { viewBox: "0 0 300 316", class: "play-plot", role: "img" },
+      const picture = svg("svg", { viewBox: "0 0 300 322", class: "play-plot", role: "img" },
         svg("rect", { x: 10, y: 10, width: 280, height: 280, class: "play-frame" }),
         svg("line", { x1: 10, x2: 290, y1: 150, y2: 150, class: "play-grid" }),
         svg("line", { x1: 150, x2: 150, y1: 10, y2: 290, class: "play-grid" }),
         ...(used ? [arrow(SIZE, 0, 0), arrow(-SIZE, 0, 0, true), arrow(0, SIZE, 1), arrow(0, -SIZE, 1, true)] : []),
         inside,
-        svg("text", { x: 150, y: 308, "text-anchor": "middle" }, `w${Play.lowered(first + 1)}`),
-        svg("text", { x: 284, y: 26, "text-anchor": "end" }, `w${Play.lowered(first + 2)} ↑`));
+        svg("text", { x: 150, y: 312, "text-anchor": "middle" }, `w${Play.lowered(first + 1)}`),
+        svg("text", { x: 284, y: 32, "text-anchor": "end" }, `w${Play.lowered(first + 2)} ↑`));
       return { first, inside, picture, title };
     }
-    const slices = [slice(0, "Axes 1 and 2: the teacher's"), slice(2, "Axes 3 and 4: not used by the teacher")];
+    const slices = [slice(0, "Axes 1 and 2 (teacher)"), slice(2, "Axes 3 and 4")];
 
     function drawParticles({ first, inside, picture, title }) {
       const lines = trails.map((trail) => {
@@ -180,22 +180,22 @@ window.Play = window.Play || {};
     }
 
     // The loss on a logarithmic axis, with the heights of the saddles.
-    const curve = svg("svg", { viewBox: "0 0 620 260", class: "play-plot play-wide", role: "img" });
+    const curve = svg("svg", { viewBox: "0 0 440 252", class: "play-plot play-wide", role: "img" });
     function drawLoss() {
       const last = Math.max(60, Play.roundUp(state.time || 1));
-      const x = (time) => 58 + (540 * time) / last;
+      const x = (time) => 45 + (375 * time) / last;
       const y = (loss) => 12 + (208 * Math.log10(Math.max(loss, 1e-5))) / -5;
       const every = Math.max(1, Math.floor(history.length / 600));
       const points = history.filter((_, i) => i % every === 0 || i === history.length - 1);
       const heights = [["1 and 2", (1 + choice.second) / 2], ["1", 0.5], ["2", choice.second / 2]];
       curve.replaceChildren(
-        svg("line", { x1: 58, x2: 598, y1: 220, y2: 220, class: "play-axis" }),
-        svg("line", { x1: 58, x2: 58, y1: 12, y2: 220, class: "play-axis" }),
-        ...[0, -1, -2, -3, -4, -5].map((e) => svg("text", { x: 52, y: y(10 ** e) + 4, "text-anchor": "end" }, e === 0 ? "1" : power(e))),
-        ...[0, 0.25, 0.5, 0.75, 1].map((f) => svg("text", { x: x(f * last), y: 238, "text-anchor": "middle" }, String(f * last))),
-        svg("text", { x: 328, y: 255, "text-anchor": "middle" }, "time"),
-        svg("text", { x: 66, y: 212 }, "loss L"),
-        ...heights.map(([, height]) => svg("line", { x1: 58, x2: 598, y1: y(height), y2: y(height), class: "play-height" })),
+        svg("line", { x1: 45, x2: 425, y1: 220, y2: 220, class: "play-axis" }),
+        svg("line", { x1: 45, x2: 45, y1: 12, y2: 220, class: "play-axis" }),
+        ...[0, -1, -2, -3, -4, -5].map((e) => svg("text", { x: 40, y: y(10 ** e) + 4, "text-anchor": "end" }, e === 0 ? "1" : power(e))),
+        ...[0, 0.25, 0.5, 0.75, 1].map((f) => svg("text", { x: x(f * last), y: 234, "text-anchor": "middle" }, String(f * last))),
+        svg("text", { x: 240, y: 247, "text-anchor": "middle" }, "time"),
+        svg("text", { x: 52, y: 212 }, "loss L"),
+        ...heights.map(([, height]) => svg("line", { x1: 45, x2: 425, y1: y(height), y2: y(height), class: "play-height" })),
         svg("polyline", { points: points.map(([t, loss]) => `${x(t).toFixed(1)},${y(loss).toFixed(1)}`).join(" "), class: "play-loss" }),
         svg("circle", { cx: x(state.time), cy: y(now.loss), r: 4, class: "play-here" }));
       set(curve, { "aria-label": `Loss over time on a logarithmic axis. ${summary()} Dashed: ${heights.map(([name, h]) => `${Play.number(h, 3)}, the saddle that misses ${name}`).join("; ")}.` });
@@ -212,7 +212,7 @@ window.Play = window.Play || {};
     }
 
     root.replaceChildren(controls, answer,
-      el("div", { class: "play-columns" }, ...slices.map(({ picture, title }) => el("section", {}, el("h3", {}, title), picture))),
+      el("div", { class: "play-slices" }, ...slices.map(({ picture, title }) => el("section", {}, el("h3", {}, title), picture))),
       el("p", { class: "play-note" }, "A dot is a particle's input weights, its size the mass. ● serves output 1, ■ output 2; hollow: neither. " +
         "Large outlines: the teacher's neurons, and (dashed) their mirror images, which do the same since erf is odd."),
       el("section", {}, el("h3", {}, "Loss"), curve,

@@ -73,7 +73,7 @@ window.Play = window.Play || {};
         options: [["trained", "trained on (μ)"], ["new", "new mixtures (μ′)"]],
         change: then((v) => changePatterns(v === "new")) }),
       taskControl,
-      control({ id: "alpha", label: "α′, share of contexts with a pattern of the task", min: 0, max: 1, step: 0.05,
+      control({ id: "alpha", label: "α′, share of relevant contexts", min: 0, max: 1, step: 0.05,
         value: state.alpha, show: two, change: (v) => { state.alpha = v; compose(); } }),
       control({ id: "contexts", label: "l, number of contexts", min: 2, max: MOST, step: 1, value: state.l, show: String,
         change: (v) => { state.l = v; compose(); } }),
@@ -115,8 +115,8 @@ window.Play = window.Play || {};
         bar: el("span", { class: "play-bar-fill" }),
         value: el("span", { class: "play-value" }),
       };
-      row.item = el("li", {}, el("span", { class: "play-count", "aria-hidden": "true" }, i + 1), row.mark, row.pattern, row.other,
-        row.label, el("span", { class: "play-bar", "aria-hidden": "true" }, row.bar), row.value);
+      row.item = el("li", {}, row.mark, row.pattern, row.other, row.label,
+        el("span", { class: "play-bar", "aria-hidden": "true" }, row.bar), row.value);
       rows.push(row);
       list.append(row.item);
     }
@@ -126,12 +126,14 @@ window.Play = window.Play || {};
     const queryOther = el("span", { class: "play-other" });
     const query = el("p", { class: "play-query" }, el("strong", {}, "Query"), " ", querySelect, queryOther, el("span", {}, " label: ?"));
     const mass = el("p", { class: "play-note", id: "play-mass" });
+    const scale = el("p", { class: "play-note" });
 
     function drawContexts(found) {
       const { query: asked, contexts } = prompt();
       const irrelevant = ({ other, kappa }) => `${Play.signed(kappa, 2)} ν${state.fresh ? "′" : ""}${Play.lowered(other + 1)}`;
       querySelect.value = asked.pattern;
       queryOther.textContent = irrelevant(asked);
+      const full = Math.min(1, Play.roundUp(Math.max(...found.attention))); // weight of a bar of full length
       let same = 0;
       let onSame = 0;
       rows.forEach((row, i) => {
@@ -148,10 +150,11 @@ window.Play = window.Play || {};
         row.other.textContent = irrelevant(contexts[i]);
         row.label.textContent = SIGNS[label];
         row.label.setAttribute("aria-label", `Label of context ${i + 1}: ${label === 1 ? "plus one" : "minus one"}; press to turn it round`);
-        row.bar.style.width = 100 * weight + "%";
+        row.bar.style.width = (100 * weight) / full + "%";
         row.value.textContent = (100 * weight).toFixed(1) + " %";
       });
       mass.textContent = `Attention on the ${same} of ${contexts.length} contexts with the query's pattern: ${(100 * onSame).toFixed(1)} %.`;
+      scale.textContent = `● the query's pattern, ○ another one. A full bar is ${Number((100 * full).toPrecision(2))} %. Press a label to turn it round.`;
     }
 
     // The neurons: length of the row of W_O against activation, drawn up for a > 0 and down for a < 0.
@@ -195,11 +198,12 @@ window.Play = window.Play || {};
       const pattern = state.prompt.query.pattern;
       const right = pattern === a ? 1 : pattern === b ? -1 : 0;
       const said = Math.sign(found.output);
-      const prediction = said === 0 ? "none (F = 0)" : SIGNS[said];
+      const prediction = said === 0 ? "none" : SIGNS[said];
       let comment = "The query has no pattern of the task: no answer is right.";
       if (right) {
         const loss = Math.max(0, 1 - right * found.output);
-        comment = `${said === right ? "✓ Right" : "✗ Wrong"}: the task says ${SIGNS[right]}; hinge loss ${Play.number(loss, 3)}.`;
+        const judged = said === right ? "✓ Right" : said ? "✗ Wrong" : "✗ No answer, half an error";
+        comment = `${judged}: the task says ${SIGNS[right]}; hinge loss ${Play.number(loss, 3)}.`;
       }
       verdict.replaceChildren(el("strong", {}, `Prediction ${prediction}`), `, F = ${Play.number(found.output, 4)}. ${comment}`);
       needle.setAttribute("transform", `translate(${position(found.output)} 0)`);
@@ -217,9 +221,8 @@ window.Play = window.Play || {};
 
     root.replaceChildren(controls, answer,
       el("div", { class: "play-columns" },
-        el("section", {}, el("h3", {}, "Attention"), query, mass, list,
-          el("p", { class: "play-note" }, "● the query's pattern, ○ another one. A label button turns the label round.")),
-        el("section", {}, el("h3", {}, "Neurons"), picture, neuronNote,
+        el("section", {}, el("h3", {}, "Attention"), query, mass, list, scale),
+        el("section", { class: "play-beside" }, el("h3", {}, "Neurons"), picture, neuronNote,
           el("p", { class: "play-note" }, "Filled: large rows. Hollow: small rows. ✕: pruned. F is a sum over neurons: the activations drawn upwards, " +
             `minus those drawn downwards, times ${Math.abs(model.trained.a[0])}.`))));
     changePatterns(false);
