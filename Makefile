@@ -7,7 +7,7 @@ DOIT = $(PY) -m doit -n $(JOBS) -P thread
 export BUILD CHAPTER HEAVY VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help env book html test record bench search clean
+.PHONY: help env book html test record bench search play clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' Makefile | expand -t 18
@@ -35,6 +35,9 @@ bench: env  ## time the library against its baselines
 
 search: env  ## search the settings of the models of K10 again (half an hour; rewrites icl_lib/data/search.csv)
 	@OMP_NUM_THREADS=1 $(PY) -m tools.search
+
+play: env  ## train the model of the page "Play" again and rewrite _static/play/model.js
+	@OMP_NUM_THREADS=1 $(PY) -m tools.play
 
 clean:  ## remove all that was generated, trained models included (not .venv)
 	rm -rf _build
