@@ -334,6 +334,31 @@ def test_what_the_flow_does(show):
     assert down == sorted(down, reverse=True) and down[-1] < 0.05
 
 
+def test_the_price_of_a_small_perturbation(show):
+    """The first plateau grows linearly in ln(1 / epsilon); a smaller lambda_2 makes the second one longer."""
+    page = show("play_flow")
+
+    def left(epsilon: int, second: float = 0.5) -> tuple[float, float]:
+        """When the loss leaves the heights of the saddles that miss both outputs, and output 2."""
+        page.fill("#flow-second", str(second))
+        page.click("#flow-reset")
+        page.fill("#flow-epsilon", str(epsilon))
+        page.click("#flow-perturb")
+        times = page.evaluate(
+            """heights => heights.map(height => {
+                while (Play.flowPage.get().now.loss > 0.95 * height) Play.flowPage.advance(5);
+                return Play.flowPage.get().state.time;
+            })""",
+            [(1 + second) / 2, second / 2],
+        )
+        return times[0], times[1]
+
+    first = [left(epsilon)[0] for epsilon in (-2, -4, -6, -8)]
+    assert np.allclose(np.diff(first), np.diff(first).mean(), atol=1.0) and np.diff(first).min() > 5
+    short, long = left(-4), left(-4, 0.3)
+    assert long[1] - long[0] > 1.2 * (short[1] - short[0])
+
+
 def test_buttons_of_the_flow(show, visit):
     page = show("play_flow")
 
