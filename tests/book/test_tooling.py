@@ -97,6 +97,26 @@ def test_only_what_changed_runs_again(book: Path) -> None:
     assert "unchanged" not in (after_code["two"], after_code["index"])
 
 
+def test_summary_pages_run_after_the_chapters_and_see_their_results(book: Path) -> None:
+    """A page of `SUMMARIES` below chapters/ is no chapter: it reads what this build's chapters wrote, and record comes to it last."""
+    page = Path("chapters/introduction.ipynb")
+    read = "import json\nfrom icl_lib import paths\nfile = paths.out_dir() / 'one/result.json'\n"
+    read += "print(json.loads(file.read_text()) if file.is_file() else 'nothing')"
+    write_notebook(book / page, v4.new_code_cell(read))
+    assert page not in notebooks.chapters() and notebooks.summaries() == [notebooks.INDEX, page]
+
+    assert lines(doit("run_index")).keys() == {"one", "two", "index", "introduction"}
+    assert "{'x': 1.5}" in (book / "_build/book/run" / page).read_text()
+    edit(book / "chapters/one.ipynb", "1.5", "2.5")
+    assert lines(doit("run_index"))["introduction"] != "unchanged"
+    assert "{'x': 2.5}" in (book / "_build/book/run" / page).read_text()
+
+    done = subprocess.run([sys.executable, "-m", "tools.record"], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-3:] == ["recorded index.ipynb", f"recorded {page}", "6 files rewritten"], (
+        done.stderr
+    )
+
+
 def test_failure_names_chapter_cell_and_error(book: Path) -> None:
     chapter(book / "chapters/one.ipynb", "print('so far')\nraise ValueError('first line\\nthe reason')")
     done = doit("run_index")
