@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_lib.parameters import Parameter, check_values, load_table, parse_value, read_parameters
+from icl_lib.parameters import Parameter, check_values, load_table, notebook_parameters, parse_value, read_parameters
 from icl_lib.paths import root
 from icl_lib.ranges import Range
 from icl_lib.rerun.book import chapters
@@ -24,7 +24,7 @@ TABLE = load_table(BOOK)
 CHAPTERS = {
     str(path.relative_to(BOOK / "chapters").with_suffix("")): path
     for path in sorted((BOOK / "chapters").rglob("*.ipynb"))
-    if path.parent.name != ".ipynb_checkpoints"
+    if path.parent.name != ".ipynb_checkpoints" and notebook_parameters(path)
 }
 PARAMETERS = {label: read_parameters(path, TABLE.get(label, {})) for label, path in CHAPTERS.items()}
 EVERY = [(label, parameter) for label, known in PARAMETERS.items() for parameter in known.values()]

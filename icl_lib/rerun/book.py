@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from icl_lib.parameters import Parameter, check_values, load_table, read_parameters
+from icl_lib.parameters import Parameter, check_values, load_table, notebook_parameters, read_parameters
 from icl_lib.validate import ConfigError
 
 
@@ -50,11 +50,11 @@ def ledger(book: Path) -> dict[str, dict[str, Any]]:
 
 
 def chapters(book: Path) -> list[ChapterFile]:
-    """All chapters in the order of the ledger, then those that measure no claim."""
+    """All chapters in the order of the ledger, then those that measure no claim; pages without parameters are none."""
     entries, table, found = ledger(book), load_table(book), []
     claims = {entry["chapter"]: id for id, entry in entries.items() if "chapter" in entry}
     for notebook in sorted((book / "chapters").rglob("*.ipynb")):
-        if notebook.parent.name == ".ipynb_checkpoints":
+        if notebook.parent.name == ".ipynb_checkpoints" or not notebook_parameters(notebook):
             continue
         label = str(notebook.relative_to(book / "chapters").with_suffix(""))
         id = claims.get(f"chapters/{label}", notebook.stem)
