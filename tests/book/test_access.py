@@ -1,36 +1,18 @@
-"""Accessibility: axe-core finds nothing serious, and the keyboard reaches everything."""
+"""Accessibility on a phone, in the dark and by keyboard; test_pages.py asks axe-core about every page in its usual look."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.base import AXE_SCRIPT
 
+from tests.book.axe import violations
 from tests.book.conftest import Visit
-from tests.book.test_pages import PAGES
 
-# The rules of axe-core, of severity serious or critical, that the theme itself breaks: none.
-THEME: dict[str, str] = {}
 THREE = ["index.html", "chapters/softmax/L1_in_domain.html", "chapters/play_transformer.html"]
 SAMPLE = [*THREE, "chapters/compare.html", "chapters/all_results.html"]
 LOOKS = [(1280, "dark"), (400, "light"), (400, "dark")]
 CALM = "*, ::before, ::after { transition: none !important; animation: none !important; }"
 
-# Code has thousands of coloured words and a page hundreds of formulas: the first of each kind is enough.
-THIN = """() => {
-    const seen = new Set();
-    for (const word of document.querySelectorAll('.highlight span[class]')) {
-        const kind = word.className;
-        if (seen.has(kind)) word.replaceWith(...word.childNodes);
-        seen.add(kind);
-    }
-    [...document.querySelectorAll('mjx-container')].slice(3).forEach(formula => formula.remove());
-}"""
-AXE = """async ([look]) => {
-    const found = await axe.run(document, {resultTypes: ['violations'], preload: false});
-    return found.violations.filter(v => ['serious', 'critical'].includes(v.impact)).flatMap(
-        v => v.nodes.map(n => [v.id, look, n.target.join(' '), n.failureSummary.slice(0, 240)]));
-}"""
 # Of a group of radio buttons, Tab reaches one; the arrow keys reach the others.
 NOT_REACHED = """() => [...document.querySelectorAll('a[href], button, input:not([type=radio]), select, summary')]
     .filter(e => e.checkVisibility({opacityProperty: true, visibilityProperty: true}) && !e.disabled)
@@ -55,29 +37,21 @@ def shown(visit: Visit, page: Path, width: int = 1280, theme: str = "light") -> 
     return visit.page
 
 
-def violations(visit: Visit, page: Path, width: int, theme: str) -> list[list[str]]:
-    opened = shown(visit, page, width, theme)
-    opened.evaluate(THIN)
-    opened.evaluate(AXE_SCRIPT)
-    return [found for found in opened.evaluate(AXE, [f"{width} px, {theme}"]) if found[0] not in THEME]
-
-
-@pytest.mark.parametrize("name", [*PAGES, "search.html", "genindex.html"])
-def test_axe_finds_nothing_serious(html: Path, visit: Visit, name: str) -> None:
-    assert violations(visit, html / name, 1280, "light") == []
+@pytest.mark.parametrize("name", ["search.html", "genindex.html"])
+def test_axe_on_pages_that_sphinx_adds(html: Path, visit: Visit, name: str) -> None:
+    assert violations(shown(visit, html / name)) == []
 
 
 @pytest.mark.parametrize(("width", "theme"), LOOKS)
 @pytest.mark.parametrize("name", SAMPLE)
 def test_axe_on_a_phone_and_in_the_dark(html: Path, visit: Visit, name: str, width: int, theme: str) -> None:
-    assert violations(visit, html / name, width, theme) == []
+    assert violations(shown(visit, html / name, width, theme)) == []
 
 
 def test_axe_would_find_something(html: Path, visit: Visit) -> None:
     page = shown(visit, html / "chapters/references.html")
     page.evaluate("document.querySelector('article h1').outerHTML += '<p style=\"color: #ccc\">pale</p><img src=\"\">'")
-    page.evaluate(AXE_SCRIPT)
-    assert {"color-contrast", "image-alt"} <= {found[0] for found in page.evaluate(AXE, [""])}
+    assert {"color-contrast", "image-alt"} <= {found[0] for found in violations(page)}
 
 
 @pytest.mark.parametrize("name", THREE)
