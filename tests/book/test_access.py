@@ -1,0 +1,66 @@
+"""Accessibility on a phone, in the dark and by keyboard; test_pages.py asks axe-core about every page in its usual look."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.book.axe import violations
+from tests.book.conftest import Visit
+
+THREE = ["index.html", "chapters/softmax/L1_in_domain.html", "chapters/play_transformer.html"]
+SAMPLE = [*THREE, "chapters/compare.html", "chapters/all_results.html"]
+LOOKS = [(1280, "dark"), (400, "light"), (400, "dark")]
+CALM = "*, ::before, ::after { transition: none !important; animation: none !important; }"
+
+# Of a group of radio buttons, Tab reaches one; the arrow keys reach the others.
+NOT_REACHED = """() => [...document.querySelectorAll('a[href], button, input:not([type=radio]), select, summary')]
+    .filter(e => e.checkVisibility({opacityProperty: true, visibilityProperty: true}) && !e.disabled)
+    .filter(e => e.getClientRects().length && !window.reached.has(e)).map(e => e.outerHTML.slice(0, 200))"""
+WATCH = """() => {
+    window.reached = new Set();
+    window.unseen = [];
+    document.addEventListener('focusin', event => {
+        const style = getComputedStyle(event.target);
+        const outlined = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0;
+        if (!outlined && style.boxShadow === 'none') window.unseen.push(event.target.outerHTML.slice(0, 200));
+        window.reached.add(event.target);
+    });
+}"""
+
+
+def shown(visit: Visit, page: Path, width: int = 1280, theme: str = "light") -> Any:
+    visit.page.set_viewport_size({"width": width, "height": 900})
+    visit.open(page.as_uri())
+    visit.page.add_style_tag(content=CALM)
+    visit.page.evaluate("theme => Object.assign(document.documentElement.dataset, {mode: theme, theme})", theme)
+    return visit.page
+
+
+@pytest.mark.parametrize("name", ["search.html", "genindex.html"])
+def test_axe_on_pages_that_sphinx_adds(html: Path, visit: Visit, name: str) -> None:
+    assert violations(shown(visit, html / name)) == []
+
+
+@pytest.mark.parametrize(("width", "theme"), LOOKS)
+@pytest.mark.parametrize("name", SAMPLE)
+def test_axe_on_a_phone_and_in_the_dark(html: Path, visit: Visit, name: str, width: int, theme: str) -> None:
+    assert violations(shown(visit, html / name, width, theme)) == []
+
+
+def test_axe_would_find_something(html: Path, visit: Visit) -> None:
+    page = shown(visit, html / "chapters/references.html")
+    page.evaluate("document.querySelector('article h1').outerHTML += '<p style=\"color: #ccc\">pale</p><img src=\"\">'")
+    assert {"color-contrast", "image-alt"} <= {found[0] for found in violations(page)}
+
+
+@pytest.mark.parametrize("name", THREE)
+def test_tab_reaches_everything_and_shows_where_it_is(html: Path, visit: Visit, name: str) -> None:
+    page = shown(visit, html / name)
+    page.evaluate(WATCH)
+    for _ in range(600):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement === document.body"):
+            break
+    assert page.evaluate(NOT_REACHED) == []
+    assert page.evaluate("window.unseen") == []
