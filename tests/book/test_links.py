@@ -45,7 +45,7 @@ def test_search_leads_to_a_page(html: Path, visit: Visit) -> None:
     visit.open((html / "search.html").as_uri() + "?q=hinge")
     visit.page.wait_for_selector("#search-results li a", timeout=20_000)
     found = visit.page.locator("#search-results li a").evaluate_all("links => links.map(link => link.href)")
-    assert found
+    assert found and visit.remote == []
     for address in found:
         file, anchor = target(html / "search.html", address)
         assert file.is_file() and anchor in anchors(file), address
