@@ -2,7 +2,8 @@
 
 On one machine outputs come out letter by letter. Another processor rounds elsewhere, and training carries that on. So words
 have to be the same, a number may be off by one per cent or one unit of its last digit, and an estimate with an interval,
-``0.92 [0.82, 1.02]``, may have moved by no more than half the width of the recorded interval.
+``0.92 [0.82, 1.02]``, may have moved by no more than half the width of the recorded interval, which may have become up
+to three times as wide or as narrow.
 """
 
 import re
