@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import icl_lib.chapter as chapter_module
 from icl_lib.chapter import Chapter, check_parameters, notebook_parameters, show
 from icl_lib.claims import Measured, load_claims, read_result
-from icl_lib.parameters import TYPES
+from icl_lib.parameters import SHOWN, TYPES
 from icl_lib.paths import out_dir, root
 from icl_lib.provenance import chapter_hash
 from icl_lib.stats import Interval
@@ -97,7 +97,8 @@ def test_a_slip_of_the_pen_is_named_with_what_was_meant(name: str, data: st.Data
     slip = name[:at] + name[at + 1 :]
     with pytest.raises(ConfigError) as error:
         check_parameters(KNOWN, {**VALUES, slip: value})
-    message = f"{slip}={value!r}: unknown parameter (did you mean {name}?); this chapter has {', '.join(KNOWN)}"
+    shown = repr(value) if len(repr(value)) <= SHOWN else repr(value)[: SHOWN - 3] + "..."
+    message = f"{slip}={shown}: unknown parameter (did you mean {name}?); this chapter has {', '.join(KNOWN)}"
     assert str(error.value) == message
 
 
