@@ -1,12 +1,10 @@
 """Training runs on disk: each member is trained once, shared by chapters, and found by a hash of all that decides it.
 
-A member is saved after every epoch, so that an interrupted run goes on where it stopped. What a file says is believed only if
-its key and the digest of its contents are right; otherwise the member is trained again, with a warning if the file was damaged.
+A member is saved after every epoch, so that an interrupted run goes on where it stopped.
 """
 
 import hashlib
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,16 +14,14 @@ import pandas as pd
 import torch
 from filelock import FileLock
 from joblib import Parallel, delayed
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
 from icl_lib.mean_field.measure import Particles
 from icl_lib.mean_field.train_features import COLUMNS, Trained, collected, train_one
 from icl_lib.mean_field.training import State, TrainConfig
 from icl_lib.mean_field.transformer import Transformer
-from icl_lib.paths import cache_dir, write_atomic
+from icl_lib.paths import cache_dir
 from icl_lib.provenance import code_hash, versions
+from icl_lib.store import load_tensors, save_tensors
 from icl_lib.validate import require, require_integer
 
 Run = tuple[State, pd.DataFrame]
@@ -39,40 +35,23 @@ def run_key(config: TrainConfig, every: int) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
-def _digest(tensors: dict[str, Tensor], state: str) -> str:
-    digest = hashlib.sha256(state.encode())
-    for name in sorted(tensors):
-        digest.update(name.encode() + tensors[name].numpy().tobytes())
-    return digest.hexdigest()
-
-
 def save_run(path: Path, run: Run, key: str) -> None:
-    """Write state and history as safetensors, atomically."""
+    """Write state and history, atomically."""
     state, history = run
     values = torch.from_numpy(history.to_numpy(np.float64))
     tensors = {**state.model.mu._asdict(), "attention": state.model.attention, "history": values}
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    where = json.dumps(state._replace(model=None)._asdict())  # type: ignore[arg-type]
-    write_atomic(path, save(tensors, metadata={"key": key, "state": where, "digest": _digest(tensors, where)}))
+    save_tensors(path, tensors, key, json.dumps(state._replace(model=None)._asdict()))  # type: ignore[arg-type]
 
 
 def load_run(path: Path, key: str) -> Run | None:
-    """The run that was saved under this key, or None if there is none that can be trusted."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except FileNotFoundError:
+    """The run that was saved under this key, or None if there is none that can be trusted (see ``store.py``)."""
+    found = load_tensors(path, key)
+    if found is None:
         return None
-    except SafetensorError:
-        metadata, tensors = {}, {}
-    where = metadata.get("state", "")
-    if metadata.get("key") != key or metadata.get("digest") != _digest(tensors, where):
-        warnings.warn(f"{path.name} is damaged or not what its name says: training again", stacklevel=2)
-        return None
+    tensors, state = found
     history = pd.DataFrame(tensors.pop("history").numpy(), columns=COLUMNS).astype(dict.fromkeys(WHOLE, int))
     attention = tensors.pop("attention")
-    return State(**json.loads(where) | {"model": Transformer(Particles(**tensors), attention)}), history
+    return State(**json.loads(state) | {"model": Transformer(Particles(**tensors), attention)}), history
 
 
 def trained_one(config: TrainConfig, every: int, folder: Path, report: Report | None = None) -> Run:

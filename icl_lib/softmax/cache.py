@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 from tqdm import tqdm
 
-from icl_lib.paths import cache_dir, write_atomic
+from icl_lib.paths import cache_dir
 from icl_lib.provenance import code_hash, versions
 from icl_lib.softmax.model import Params
 from icl_lib.softmax.train import Ensemble, State, TrainConfig, config_json, stacked_patterns, train
+from icl_lib.store import load_tensors, save_tensors
 
 
 def ensemble_key(configs: Sequence[Any], module: str = "icl_lib.softmax.train") -> str:
@@ -26,35 +24,21 @@ def ensemble_key(configs: Sequence[Any], module: str = "icl_lib.softmax.train") 
 
 
 def save_state(path: Path, state: Any, key: str) -> None:
-    """Write a training state (step, params, losses) as safetensors, atomically."""
-    tensors = {**state.params._asdict(), "losses": state.losses}
-    data = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, save(data, metadata={"key": key, "step": str(state.step), "digest": _digest(data)}))
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    """Hash of names and contents; safetensors itself would not notice a changed number."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    """Write a training state (step, params, losses), atomically."""
+    save_tensors(path, {**state.params._asdict(), "losses": state.losses}, key, str(state.step))
 
 
 def load_state(path: Path, key: str, params: Callable[..., Any] = Params) -> State | None:
-    """The state that was saved under this key, or None if there is none that can be trusted.
+    """The state that was saved under this key, or None if there is none that can be trusted (see ``store.py``).
 
     ``params`` is the named tuple that holds the network's weights.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (FileNotFoundError, SafetensorError):
+    found = load_tensors(path, key)
+    if found is None:
         return None
-    if metadata.get("key") != key or metadata.get("digest") != _digest(tensors):
-        return None
+    tensors, step = found
     losses = tensors.pop("losses")
-    return State(int(metadata["step"]), params(**tensors), losses)
+    return State(int(step), params(**tensors), losses)
 
 
 def trained(configs: Sequence[TrainConfig], folder: Path | None = None, save_every: int = 500) -> Ensemble:

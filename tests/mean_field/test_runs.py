@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import icl_lib.mean_field.runs as runs_module
@@ -96,7 +97,7 @@ def test_library_code_decides_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tampered(path: Path) -> None:
     tensors = load_file(path)
-    with runs_module.safe_open(path, "pt") as file:
+    with safe_open(path, "pt") as file:
         metadata = file.metadata()
     tensors["a"][0, 0, 0] += 1e-9
     save_file(tensors, path, metadata)

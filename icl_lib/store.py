@@ -1,0 +1,50 @@
+"""Trained things on disk: tensors and a line about them, believed only if the file is whole and what its name says."""
+
+import hashlib
+import warnings
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from icl_lib.paths import write_atomic
+
+
+def _digest(tensors: dict[str, Tensor], state: str) -> str:
+    """Hash of names and contents; safetensors itself would not notice a changed number."""
+    digest = hashlib.sha256(state.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], key: str, state: str) -> None:
+    """Write tensors as safetensors, atomically.
+
+    Args:
+        key: hash of all that decides the tensors.
+        state: what else is needed to go on from them, as text.
+    """
+    data = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    write_atomic(path, save(data, metadata={"key": key, "state": state, "digest": _digest(data, state)}))
+
+
+def load_tensors(path: Path, key: str) -> tuple[dict[str, Tensor], str] | None:
+    """The tensors and the state that were saved under this key; None, with a warning, if the file is not to be believed.
+
+    Without a file the answer is None as well, and nothing is said.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        return None
+    except SafetensorError:
+        metadata, tensors = {}, {}
+    state = metadata.get("state", "")
+    if metadata.get("key") != key or metadata.get("digest") != _digest(tensors, state):
+        warnings.warn(f"{path.name} is damaged or not what its name says: training again", stacklevel=3)
+        return None
+    return tensors, state
