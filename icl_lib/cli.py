@@ -11,7 +11,7 @@ from icl_lib.paths import root
 from icl_lib.rerun import book, sweep
 from icl_lib.rerun.gather import TABLE, gather, varied
 from icl_lib.rerun.options import pairs, parser
-from icl_lib.rerun.point import require_device
+from icl_lib.rerun.point import exploratory, require_device
 from icl_lib.rerun.progress import Progress, clock
 from icl_lib.rerun.report import setting, summary, write_report
 from icl_lib.rerun.single import RunFailed, run, with_seeds
@@ -45,10 +45,10 @@ def run_command(args: argparse.Namespace, here: Path) -> int:
     chapter = book.find(args.chapter, here)
     require_device(chapter, args.device)
     given = with_seeds(chapter, pairs(chapter, args.given), args.seeds)
-    changed = chapter.changed(chapter.values(given))
-    other = changed if args.device == "cpu" else {**changed, "device": args.device}
+    values = chapter.values(given)
+    other = exploratory(chapter, values, args.device)
     print(f"{chapter.id}: {chapter.title}" + (f"\n  exploratory: {settings(other)}" if other else ""), flush=True)
-    with Progress(chapter.id, book.cell_count(chapter) + bool(changed), book.run_seconds(chapter)) as progress:
+    with Progress(chapter.id, book.cell_count(chapter) + bool(chapter.changed(values)), book.run_seconds(chapter)) as progress:
         done = run(chapter, given, args.out, progress, args.device)
     verdict = f", verdict: {done.verdict}" if done.verdict else ""
     print(f"{chapter.id}: {done.record['seconds']} s{verdict}{' (exploratory)' if other else ''}\n  {done.folder}")

@@ -57,6 +57,11 @@ def require_device(chapter: ChapterFile, device: str, here: bool = True) -> None
     check_device(device, prefix, here)
 
 
+def exploratory(chapter: ChapterFile, values: Mapping[str, object], device: str) -> dict[str, object]:
+    """What is not as in the ledger's setting, which is on the CPU; empty for a run that is."""
+    return {**chapter.changed(values), **({} if device == "cpu" else {"device": device})}
+
+
 def _sha(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
@@ -74,7 +79,7 @@ def compute(
     from icl_lib.rerun.execute import run
 
     changed = chapter.changed(job.values)
-    other = changed if job.device == "cpu" else {**changed, "device": job.device}
+    other = exploratory(chapter, job.values, job.device)
     work.mkdir(parents=True)
     target = work / chapter.notebook.name
     problem = run(chapter.notebook, target, work, changed, cwd=chapter.book, device=job.device, on_cell=on_cell)

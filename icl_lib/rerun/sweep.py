@@ -73,13 +73,8 @@ def plan(
     code = code_digest(chapter, device)
     settings = combinations(chapter, grids, given or {}, n_seeds)
     jobs = tuple(Job(str(chapter.book), chapter.id, values, code, device) for values in settings)
-    names = "-".join(
-        [
-            chapter.id,
-            *(grid.partition("=")[0] for grid in grids),
-            *([] if device == "cpu" else [device.replace(":", "")]),
-        ]
-    )
+    names = "-".join([chapter.id, *(grid.partition("=")[0] for grid in grids)])
+    names += "" if device == "cpu" else f"-{device.replace(':', '')}"
     return Plan((out or chapter.book / "_build" / "sweeps" / names).resolve(), chapter, jobs)
 
 

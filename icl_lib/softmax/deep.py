@@ -170,8 +170,9 @@ def train_deep(
         act, grads = net.backward(params, there, prompts)
         losses.append(hinge(act, prompts).mean(1))
         _check(configs, losses[-1], step)
-        for slope in grads.queries_and_keys() if frozen else []:
-            slope[frozen] = 0
+        for i in frozen:
+            for slope in grads.queries_and_keys():
+                slope[i] = 0
         for row, slope in zip(members, torch.cat([grad.flatten(1) for grad in grads], dim=1), strict=True):
             row.grad = slope
         optimiser.step()

@@ -167,8 +167,8 @@ def train_steps(
     device = compute_device() if device is None else torch.device(device)
     patterns = stacked_patterns(configs) if patterns is None else patterns
     patterns = patterns._replace(basis=patterns.basis.to(device))
-    rate = torch.tensor([c.step_size for c in configs], device=device)[:, None, None]
-    of_block = torch.tensor([[c.train_attention] * 2 + [True] for c in configs], device=device)  # W_Q, W_K, W_V
+    rate = torch.tensor([c.step_size for c in configs]).to(device)[:, None, None]
+    of_block = torch.tensor([[c.train_attention] * 2 + [True] for c in configs]).to(device)  # W_Q, W_K, W_V
     rate_qkv = rate * of_block.repeat_interleave(state.params.w_q.shape[1], dim=1)[..., None]
     step, params = state.step, moved(Params(*(weight.clone() for weight in state.params)), device)
     losses: list[Tensor] = []
