@@ -48,7 +48,9 @@ def run_command(args: argparse.Namespace, here: Path) -> int:
     values = chapter.values(given)
     other = exploratory(chapter, values, args.device)
     print(f"{chapter.id}: {chapter.title}" + (f"\n  exploratory: {settings(other)}" if other else ""), flush=True)
-    with Progress(chapter.id, book.cell_count(chapter) + bool(chapter.changed(values)), book.run_seconds(chapter)) as progress:
+    with Progress(
+        chapter.id, book.cell_count(chapter) + bool(chapter.changed(values)), book.run_seconds(chapter)
+    ) as progress:
         done = run(chapter, given, args.out, progress, args.device)
     verdict = f", verdict: {done.verdict}" if done.verdict else ""
     print(f"{chapter.id}: {done.record['seconds']} s{verdict}{' (exploratory)' if other else ''}\n  {done.folder}")

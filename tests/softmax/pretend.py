@@ -37,9 +37,6 @@ class OnGpu(torch.Tensor):
         shell.numbers = numbers
         return shell
 
-    def numpy(self, *_: object, **__: object) -> Any:
-        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first.")
-
     @classmethod
     def __torch_dispatch__(
         cls, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -75,6 +72,8 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         raise MixedDevices(f"{func}: tensors on the CPU {shapes} among those on the GPU")
     named = kwargs.get("device")
     to_gpu = bool(on_gpu) if named is None else torch.device(named).type == GPU.type
+    if to_gpu and kwargs.get("generator") is not None:
+        raise MixedDevices(f"{func}: a generator of the CPU for numbers on the GPU")
     if named is not None:
         kwargs["device"] = torch.device("cpu")
     shells = {id(t.numbers): t for t in on_gpu}
