@@ -11,10 +11,11 @@ from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from icl_lib.claims import Measured, load_claims, result_json
+from icl_lib.device import compute_device
 from icl_lib.figures import save_figure, use_theme
 from icl_lib.parameters import is_of, notebook_defaults, notebook_parameters, unknown
 from icl_lib.paths import out_dir, root, write_json
-from icl_lib.provenance import chapter_hash, versions
+from icl_lib.provenance import chapter_hash, check_trains, versions
 from icl_lib.stats import Interval
 from icl_lib.validate import require, require_integer
 
@@ -38,7 +39,7 @@ class Chapter:
     """A running chapter: ``Chapter("L1", globals())``, in the cell after the parameters.
 
     Raises:
-        ConfigError: for a parameter that the chapter does not have, or of the wrong type.
+        ConfigError: for a parameter that the chapter does not have, or of the wrong type; for a device it cannot use.
     """
 
     def __init__(self, id: str, namespace: Mapping[str, object]) -> None:
@@ -49,13 +50,20 @@ class Chapter:
         self.parameters = check_parameters(notebook_parameters(self.notebook), namespace)
         if "n_seeds" in self.parameters:
             require_integer("n_seeds", self.parameters["n_seeds"], 2, allowed="at least 2: intervals are over seeds")
+        self.device = str(compute_device())
+        check_trains(self.notebook, self.device)
         self.started = time.perf_counter()
         torch.set_num_threads(1)  # float32 sums depend on the number of threads
         use_theme()
 
     def _provenance(self) -> dict[str, object]:
         code = chapter_hash(self.notebook, numbers_only=True)
-        return {"chapter": self.notebook.stem, "code_hash": code, "parameters": self.parameters, "versions": versions()}
+        return {
+            "chapter": self.notebook.stem,
+            "code_hash": code,
+            "parameters": self.parameters,
+            "versions": versions(self.device),
+        }
 
     def figure(self, fig: Figure, name: str, data: pd.DataFrame) -> None:
         """Save a figure with the tidy data that it shows, display it with one line of provenance."""
@@ -65,6 +73,7 @@ class Chapter:
         plt.close(fig)
         parts = [f"figures/{self.id}/{name}.csv", f"code {provenance['code_hash']}"]
         parts += [f"{self.parameters['n_seeds']} seeds"] if "n_seeds" in self.parameters else []
+        parts += [] if self.device == "cpu" else [f"trained on {self.device}"]
         stamp = " · ".join([*parts, f"torch {torch.__version__.split('+')[0]}"])
         display(Markdown(f'<small class="provenance">{stamp}</small>'))
 
@@ -79,7 +88,9 @@ class Chapter:
         }
         write_json(self.folder / "run.json", stamp)
         default = notebook_defaults(self.notebook)
-        changed = ", ".join(f"{k} = {v}" for k, v in self.parameters.items() if v != default[k])
+        other = {k: v for k, v in self.parameters.items() if v != default[k]}
+        other |= {} if self.device == "cpu" else {"device": self.device}
+        changed = ", ".join(f"{k} = {v}" for k, v in other.items())
         setting = f" (not at the ledger's setting: {changed})" if changed else ""
         lines = [
             f"**Verdict on {self.id}: {result['verdict']}**{setting}",

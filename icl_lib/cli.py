@@ -10,7 +10,8 @@ from pathlib import Path
 from icl_lib.paths import root
 from icl_lib.rerun import book, sweep
 from icl_lib.rerun.gather import TABLE, gather, varied
-from icl_lib.rerun.options import pairs, parser, require_cpu
+from icl_lib.rerun.options import pairs, parser
+from icl_lib.rerun.point import exploratory, require_device
 from icl_lib.rerun.progress import Progress, clock
 from icl_lib.rerun.report import setting, summary, write_report
 from icl_lib.rerun.single import RunFailed, run, with_seeds
@@ -42,22 +43,25 @@ def list_command(args: argparse.Namespace, here: Path) -> int:
 
 def run_command(args: argparse.Namespace, here: Path) -> int:
     chapter = book.find(args.chapter, here)
-    require_cpu(chapter, args.device)
+    require_device(chapter, args.device)
     given = with_seeds(chapter, pairs(chapter, args.given), args.seeds)
-    changed = chapter.changed(chapter.values(given))
-    print(f"{chapter.id}: {chapter.title}" + (f"\n  exploratory: {settings(changed)}" if changed else ""), flush=True)
-    with Progress(chapter.id, book.cell_count(chapter) + bool(changed), book.run_seconds(chapter)) as progress:
-        done = run(chapter, given, args.out, progress)
+    values = chapter.values(given)
+    other = exploratory(chapter, values, args.device)
+    print(f"{chapter.id}: {chapter.title}" + (f"\n  exploratory: {settings(other)}" if other else ""), flush=True)
+    with Progress(
+        chapter.id, book.cell_count(chapter) + bool(chapter.changed(values)), book.run_seconds(chapter)
+    ) as progress:
+        done = run(chapter, given, args.out, progress, args.device)
     verdict = f", verdict: {done.verdict}" if done.verdict else ""
-    print(f"{chapter.id}: {done.record['seconds']} s{verdict}{' (exploratory)' if changed else ''}\n  {done.folder}")
+    print(f"{chapter.id}: {done.record['seconds']} s{verdict}{' (exploratory)' if other else ''}\n  {done.folder}")
     return 0
 
 
 def sweep_command(args: argparse.Namespace, here: Path) -> int:
     chapter = book.find(args.chapter, here)
-    require_cpu(chapter, args.device)
+    require_device(chapter, args.device, here=args.scheduler == "local")
     require(args.jobs is None or args.jobs >= 1, "jobs", args.jobs, "at least 1")
-    plan = sweep.plan(chapter, args.grid, pairs(chapter, args.given), args.seeds, args.out)
+    plan = sweep.plan(chapter, args.grid, pairs(chapter, args.given), args.seeds, args.out, args.device)
     names, total, started = varied(plan.jobs), len(plan.jobs), time.monotonic()
     before = sweep.state(plan.folder, plan.jobs)
     ready = len(before.finished)

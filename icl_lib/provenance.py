@@ -3,17 +3,22 @@
 import ast
 import hashlib
 import json
+import os
 import platform
 import re
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from icl_lib.validate import require
+
 PACKAGE = Path(__file__).parent
 # Modules that draw or file results: a change there re-runs a chapter but makes no number stale.
 PRESENTATION = frozenset(
     {"icl_lib.figures", "icl_lib.scoreboard", "icl_lib.chapter", "icl_lib.claims", "icl_lib.provenance"}
 )
+
+TRAINER = "icl_lib.softmax.train"  # what can use a GPU; the training of several layers imports it
 
 
 def module_file(name: str) -> Path | None:
@@ -103,7 +108,24 @@ def chapter_hash(notebook: Path, *, numbers_only: bool = False) -> str:
     return code_hash(imported(ast.parse(code)), extra=code, without=without)
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that numbers depend on."""
+def check_trains(notebook: Path, device: str, prefix: str = "") -> None:
+    """Refuse another device than the CPU for a chapter that trains none of the networks that can use it.
+
+    Raises:
+        ConfigError: naming the device.
+    """
+    if device != "cpu":
+        uses = TRAINER in closure(imported(ast.parse(notebook_code(notebook))))
+        require(uses, f"{prefix}device", device, "'cpu', this chapter trains nothing that can use a GPU")
+
+
+def versions(device: str | None = None) -> dict[str, str]:
+    """Versions of the packages that numbers depend on; and the device if it is not the CPU, since it rounds otherwise.
+
+    Args:
+        device: on which networks train, by default that of this process (``icl_lib.device``).
+    """
+    device = os.environ.get("ICL_DEVICE", "cpu") if device is None else device
+    elsewhere = {} if device == "cpu" else {"device": device}
     packages = {name: metadata.version(name).split("+")[0] for name in ("torch", "numpy", "scipy", "pandas")}
-    return {"python": ".".join(platform.python_version_tuple()[:2]), **packages}
+    return {"python": ".".join(platform.python_version_tuple()[:2]), **packages, **elsewhere}

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -215,3 +216,20 @@ def test_a_missing_clause_is_not_recorded(book: Path) -> None:
 
 def test_show() -> None:
     assert show(Interval(0.12345, -1e-5, 123.4, 10)) == "0.123 [-1e-05, 123]"
+
+
+def test_trained_elsewhere_it_says_so(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list = []
+    monkeypatch.setattr(chapter_module, "display", shown.append)
+    monkeypatch.setattr(chapter_module, "compute_device", lambda: torch.device("cuda:1"))
+    with pytest.raises(ConfigError, match="device='cuda:1': must be 'cpu', this chapter trains nothing that can use"):
+        Chapter("L1", namespace())
+    code = "from icl_lib.softmax.cache import trained"
+    write_chapter(book / "chapters/softmax/L1_in_domain.ipynb", PARAMETERS, code)
+    chapter = Chapter("L1", namespace())
+    assert "(not at the ledger's setting: device = cuda:1)" in chapter.record(found()).data
+    assert json.loads((book / "out/L1/result.json").read_text())["versions"]["device"] == "cuda:1"
+    fig, _ = plt.subplots()
+    chapter.figure(fig, "error", pd.DataFrame({"x": [1.0]}))
+    assert json.loads((book / "out/L1/error.json").read_text())["versions"]["device"] == "cuda:1"
+    assert "trained on cuda:1" in shown[-1].data

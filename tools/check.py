@@ -31,7 +31,7 @@ def steps() -> list[tuple[str, list[str]]]:
 
 def main() -> int:
     environment = {**os.environ, **execute.THREADS}
-    for name in ("CHAPTER", "HEAVY", "BUILD", "MAKEFLAGS", "MAKELEVEL", "ICL_BOOK_OUT"):
+    for name in ("CHAPTER", "HEAVY", "BUILD", "MAKEFLAGS", "MAKELEVEL", "ICL_BOOK_OUT", "ICL_DEVICE"):
         environment.pop(name, None)
     summary, failed, started = [], False, time.monotonic()
     for name, command in steps():

@@ -50,7 +50,7 @@ def _weights(params: Params) -> str:
 
 def script() -> str:
     """Train, and return the text of the file."""
-    ensemble, start = train([CONFIG]), initial_state([CONFIG])
+    ensemble, start = train([CONFIG], device="cpu"), initial_state([CONFIG])
     patterns = ensemble.patterns._replace(basis=ensemble.patterns.basis[0])
     new = out_of_domain(patterns, NEW_PATTERNS, patterns.counts[1], 0.0, CONFIG.seed)
     parts = {

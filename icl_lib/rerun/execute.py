@@ -37,9 +37,9 @@ def commit(folder: Path | None = None) -> str:
         return "unknown"
 
 
-def machine() -> str:
+def machine(device: str = "cpu") -> str:
     """System, processors and versions, in one line."""
-    versions = ", ".join(f"{name} {version}" for name, version in provenance.versions().items())
+    versions = ", ".join(f"{name} {version}" for name, version in provenance.versions(device).items())
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, {versions}"
 
 
@@ -61,10 +61,10 @@ def quiet_kernel() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def kernel_environment(out: Path | None) -> Iterator[None]:
-    """The variables that a kernel inherits from this process: one thread, and where a chapter writes."""
+def kernel_environment(out: Path | None, device: str = "cpu") -> Iterator[None]:
+    """The variables that a kernel inherits from this process: one thread, where networks train, where a chapter writes."""
     before = dict(os.environ)
-    os.environ.update(THREADS)
+    os.environ.update({**THREADS, "ICL_DEVICE": device})
     os.environ.pop("ICL_BOOK_OUT", None)
     if out:
         os.environ["ICL_BOOK_OUT"] = str(out.resolve())
@@ -82,6 +82,7 @@ def run(
     parameters: Mapping[str, Any] | None = None,
     *,
     cwd: Path | None = None,
+    device: str = "cpu",
     on_cell: Callable[[], None] | None = None,
 ) -> str | None:
     """Execute a copy of ``source`` into ``target``; returns what went wrong, if anything.
@@ -91,6 +92,7 @@ def run(
     Args:
         out: the folder of results; by default the committed ones are read.
         cwd: the kernel's working directory, by default that of ``target``; it has to lie in the book.
+        device: on which Part I's networks train.
         on_cell: called when a cell of code starts.
     """
     import nbformat
@@ -107,7 +109,7 @@ def run(
             on_cell()
 
     try:
-        with quiet_kernel(), kernel_environment(out):
+        with quiet_kernel(), kernel_environment(out, device):
             papermill.execute_notebook(
                 # papermill fills in {names} in a path from the parameters: a path is not to depend on them
                 *(str(path).replace("{", "{{").replace("}", "}}") for path in (source, running)),
@@ -127,7 +129,7 @@ def run(
             return f"{where}: {last if last.startswith(error.ename) else f'{error.ename}: {last}'}"
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     done = nbformat.read(running, as_version=4)
-    done.metadata["icl_book"] = {**stamp, "seconds": round(time.monotonic() - started, 1), "machine": machine()}
+    done.metadata["icl_book"] = {**stamp, "seconds": round(time.monotonic() - started, 1), "machine": machine(device)}
     nbformat.write(done, target)
     running.unlink()
     return None

@@ -53,7 +53,9 @@ def parser() -> argparse.ArgumentParser:
     _chapter_options(sub)
     sub.add_argument("--grid", action="append", default=[], metavar="NAME=VALUES", help="0.2,0.4 or low:high:number")
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder of the sweep (default: one in _build/sweeps)")
-    sub.add_argument("--jobs", type=int, metavar="N", help="points at a time (default: one for every processor)")
+    sub.add_argument(
+        "--jobs", type=int, metavar="N", help="points at a time (default: one for every processor; 1 on a GPU)"
+    )
     sub.add_argument("--retry", action="store_true", help="also compute again what has failed before")
     sub.add_argument(
         "--scheduler",
@@ -87,7 +89,7 @@ def _chapter_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("chapter", metavar="CLAIM", help="a claim (L1) or a chapter's file name")
     sub.add_argument("-p", dest="given", action="append", default=[], metavar="NAME=VALUE", help="a parameter's value")
     sub.add_argument("--seeds", type=int, metavar="N", help="number of seeds, the parameter n_seeds")
-    sub.add_argument("--device", default="cpu", help="cpu, the only one: no chapter computes on a GPU")
+    sub.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N: where the networks of Part I train")
 
 
 def pairs(chapter: ChapterFile, texts: Sequence[str]) -> dict[str, object]:
@@ -103,15 +105,3 @@ def pairs(chapter: ChapterFile, texts: Sequence[str]) -> dict[str, object]:
             raise ConfigError(f"{chapter.id}: -p {text}: must be NAME=VALUE, each name once")
         found[name] = parse_value(value, chapter.parameters[name].kind if name in chapter.parameters else "")
     return found
-
-
-def require_cpu(chapter: ChapterFile, device: str) -> None:
-    """Refuse every device but the CPU: the chapters have no parameter for it.
-
-    Raises:
-        ConfigError: naming the device.
-    """
-    if device != "cpu":
-        raise ConfigError(
-            f"{chapter.id}: device={device!r}: must be 'cpu', the chapters of this book run on the CPU only"
-        )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_lib import provenance
+from icl_lib.device import check_device
 from icl_lib.paths import write_atomic, write_json
 from icl_lib.rerun.book import ChapterFile
 from icl_lib.rerun.page import html_page
@@ -28,7 +29,8 @@ class Job:
     book: str
     chapter: str
     values: dict[str, Any]
-    code: str  # digest of what the run depends on beside the values
+    code: str  # digest of what the run depends on beside the values, the device included
+    device: str = "cpu"
 
     @property
     def key(self) -> str:
@@ -36,11 +38,28 @@ class Job:
         return hashlib.sha256(json.dumps([self.code, self.values], sort_keys=True).encode()).hexdigest()[:20]
 
 
-def code_digest(chapter: ChapterFile) -> str:
-    """Changes with the chapter's code, the library code and data under it, its entry in the ledger, and the versions."""
+def code_digest(chapter: ChapterFile, device: str = "cpu") -> str:
+    """Changes with the chapter's code, the library code and data under it, its entry in the ledger, versions and device."""
     data = {f.name: _sha(f) for f in sorted((provenance.PACKAGE / "data").glob("*.csv"))}
-    parts = [provenance.chapter_hash(chapter.notebook), data, dict(chapter.entry), provenance.versions()]
+    parts = [provenance.chapter_hash(chapter.notebook), data, dict(chapter.entry), provenance.versions(device)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def require_device(chapter: ChapterFile, device: str, here: bool = True) -> None:
+    """Refuse a device on which the chapter cannot train or, with ``here``, one that this machine does not have.
+
+    Raises:
+        ConfigError: naming chapter, device and what is allowed.
+    """
+    prefix = f"{chapter.id}: "
+    check_device(device, prefix, here=False)
+    provenance.check_trains(chapter.notebook, device, prefix)
+    check_device(device, prefix, here)
+
+
+def exploratory(chapter: ChapterFile, values: Mapping[str, object], device: str) -> dict[str, object]:
+    """What is not as in the ledger's setting, which is on the CPU; empty for a run that is."""
+    return {**chapter.changed(values), **({} if device == "cpu" else {"device": device})}
 
 
 def _sha(file: Path) -> str:
@@ -60,20 +79,21 @@ def compute(
     from icl_lib.rerun.execute import run
 
     changed = chapter.changed(job.values)
+    other = exploratory(chapter, job.values, job.device)
     work.mkdir(parents=True)
     target = work / chapter.notebook.name
-    problem = run(chapter.notebook, target, work, changed, cwd=chapter.book, on_cell=on_cell)
+    problem = run(chapter.notebook, target, work, changed, cwd=chapter.book, device=job.device, on_cell=on_cell)
     if problem:
         return problem
     notebook = nbformat.read(target, as_version=4)
     stamp = notebook.metadata["icl_book"]
-    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(_banner(changed, stamp), id="run"))
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(_banner(other, stamp), id="run"))
     write_atomic(target, nbformat.writes(notebook).encode())
     if html:
         write_atomic(target.with_suffix(".html"), html_page(notebook).encode())
     files = {str(f.relative_to(work)): [f.stat().st_size, _sha(f)] for f in sorted(work.rglob("*")) if f.is_file()}
-    asked = {"chapter": chapter.id, "parameters": job.values, "changed": changed, "exploratory": bool(changed)}
-    identity = {"key": job.key, "code": job.code, "versions": provenance.versions()}
+    asked = {"chapter": chapter.id, "parameters": job.values, "changed": other, "exploratory": bool(other)}
+    identity = {"key": job.key, "code": job.code, "versions": provenance.versions(job.device)}
     write_json(work / RECORD, {**asked, **identity, **stamp, "files": files})
     return None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_lib.rerun.book import ChapterFile
-from icl_lib.rerun.point import RECORD, Job, code_digest, compute, publish
+from icl_lib.rerun.point import RECORD, Job, code_digest, compute, publish, require_device
 from icl_lib.validate import ConfigError
 
 
@@ -45,17 +45,24 @@ def run(
     given: Mapping[str, object],
     out: Path | None = None,
     on_cell: Callable[[], None] | None = None,
+    device: str = "cpu",
 ) -> Run:
     """Execute a chapter with other parameters; ``out`` appears when the run is complete, and replaces an older run.
 
-    Without ``out`` the result goes to ``_build/runs``, under a name that follows from the chapter's code and the parameters.
+    Without ``out`` the result goes to ``_build/runs``, under a name that follows from the chapter's code, the parameters
+    and the device.
+
+    Args:
+        device: on which Part I's networks train; with another one than the CPU a run is exploratory.
 
     Raises:
-        ConfigError: for parameters that the chapter refuses, before anything is started, and for a folder with other things.
+        ConfigError: for parameters or a device that the chapter refuses, before anything is started, and for a folder with
+            other things.
         RunFailed: if a cell stops with an error.
         OSError: if the results cannot be written.
     """
-    job = Job(str(chapter.book), chapter.id, chapter.values(given), code_digest(chapter))
+    require_device(chapter, device)
+    job = Job(str(chapter.book), chapter.id, chapter.values(given), code_digest(chapter, device), device)
     final = (out or chapter.book / "_build" / "runs" / f"{chapter.id}-{job.key[:8]}").resolve()
     if final.exists() and not (final / RECORD).is_file() and (not final.is_dir() or any(final.iterdir())):
         raise ConfigError(

@@ -19,7 +19,7 @@ from filelock import FileLock
 from icl_lib.paths import write_json
 from icl_lib.rerun.book import ChapterFile
 from icl_lib.rerun.grid import combinations
-from icl_lib.rerun.point import Job, code_digest, read_record
+from icl_lib.rerun.point import Job, code_digest, read_record, require_device
 from icl_lib.rerun.worker import Outcome, Request, read_failure
 from icl_lib.validate import require
 
@@ -58,16 +58,23 @@ def plan(
     given: Mapping[str, object] | None = None,
     n_seeds: int | None = None,
     out: Path | None = None,
+    device: str = "cpu",
 ) -> Plan:
     """All points of a sweep, checked, before anything is started or written; see `grid.combinations` for the arguments.
+
+    Args:
+        device: on which Part I's networks train. Its points are others than the CPU's. Whether it is there shows where
+            the points are computed.
 
     Raises:
         ConfigError: for anything that the chapter refuses.
     """
-    code = code_digest(chapter)
+    require_device(chapter, device, here=False)
+    code = code_digest(chapter, device)
     settings = combinations(chapter, grids, given or {}, n_seeds)
-    jobs = tuple(Job(str(chapter.book), chapter.id, values, code) for values in settings)
+    jobs = tuple(Job(str(chapter.book), chapter.id, values, code, device) for values in settings)
     names = "-".join([chapter.id, *(grid.partition("=")[0] for grid in grids)])
+    names += "" if device == "cpu" else f"-{device.replace(':', '')}"
     return Plan((out or chapter.book / "_build" / "sweeps" / names).resolve(), chapter, jobs)
 
 
@@ -96,7 +103,8 @@ def known_jobs(folder: Path, book: Path) -> tuple[str, list[Job]]:
     file = folder / SWEEP
     require(file.is_file(), "folder", str(folder), f"the folder of a sweep, with a file {SWEEP}")
     content = _read(file)
-    return content["chapter"], [Job(str(book), content["chapter"], v, content["code"]) for v in content["points"]]
+    chapter, code, device = content["chapter"], content["code"], content.get("device", "cpu")
+    return chapter, [Job(str(book), chapter, values, code, device) for values in content["points"]]
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -117,7 +125,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _register(plan: Plan) -> None:
     """Add the points to what the folder's table is about; points of other code are dropped from it."""
-    file, code = plan.folder / SWEEP, plan.jobs[0].code
+    file, code, device = plan.folder / SWEEP, plan.jobs[0].code, plan.jobs[0].device
     (plan.folder / "locks").mkdir(parents=True, exist_ok=True)
     with FileLock(plan.folder / "locks" / "sweep.lock"):
         old = _read(file) if file.is_file() else {}
@@ -125,7 +133,7 @@ def _register(plan: Plan) -> None:
         require(whose == plan.chapter.id, "out", str(plan.folder), f"another folder: this one holds a sweep of {whose}")
         before = old["points"] if old.get("code") == code else []
         points = {json.dumps(p, sort_keys=True): p for p in [*before, *(job.values for job in plan.jobs)]}
-        new = {"chapter": plan.chapter.id, "code": code, "points": list(points.values())}
+        new = {"chapter": plan.chapter.id, "code": code, "device": device, "points": list(points.values())}
         if new != old:
             write_json(file, new)
 
@@ -141,7 +149,7 @@ def run(
 
     Args:
         scheduler: ``local``, or the address of a Dask scheduler.
-        jobs: points at a time on this machine, by default one for every processor.
+        jobs: points at a time on this machine, by default one for every processor; on a GPU one.
         retry: also compute again what has failed before.
 
     Raises:
@@ -161,7 +169,8 @@ def run(
     def compute(requests: list[Request]) -> Generator[tuple[Request, Outcome], None, None]:
         if scheduler != "local":
             return workers.dask(requests, scheduler)
-        return workers.local(requests, jobs or len(os.sched_getaffinity(0)))
+        one_gpu = requests[0].job.device != "cpu"
+        return workers.local(requests, jobs or (1 if one_gpu else len(os.sched_getaffinity(0))))
 
     # First what nobody else has in hand; then, waiting for it, the rest. A Dask worker always waits: the process that holds a
     # point may be the one that has just been killed there.

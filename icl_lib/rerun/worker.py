@@ -17,9 +17,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from icl_lib.device import check_device
 from icl_lib.paths import write_json
 from icl_lib.rerun.book import find
 from icl_lib.rerun.point import Job, code_digest, compute, publish, read_record
+from icl_lib.validate import ConfigError
 
 NOT_THE_POINTS_FAULT = re.compile(r"\[Errno (28|30|122)\][^:]*")  # no space, read-only, quota
 
@@ -67,10 +69,14 @@ def _locked(job: Job, folder: Path, retry: bool) -> Outcome:
     if failure.is_file() and not retry:
         return Outcome("failed", read_failure(failure))
     chapter = find(job.chapter, Path(job.book))
-    if code_digest(chapter) != job.code:
+    if code_digest(chapter, job.device) != job.code:
         return Outcome(
             "stopped", "the code, the ledger or the versions here are not those that the sweep was planned with"
         )
+    try:
+        check_device(job.device)  # a Dask worker may have no GPU, or another number of them
+    except ConfigError as error:
+        return Outcome("stopped", str(error))
     # Under a name that nobody else has: the kernel of a killed process lives on for a second and may still write.
     (folder / "work").mkdir(exist_ok=True)
     for left in (folder / "work").glob(f"{job.key}-*"):

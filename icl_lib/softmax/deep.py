@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from icl_lib.device import compute_device, moved
 from icl_lib.paths import cache_dir
 from icl_lib.rng import generator
 from icl_lib.softmax import gpt, stack
@@ -133,6 +134,7 @@ def train_deep(
     configs: Sequence[DeepConfig],
     on_progress: Callable[[int, Any], object] = lambda steps, params: None,
     start: Any = None,
+    device: torch.device | str | None = None,
 ) -> DeepEnsemble:
     """Train all members, each on fresh prompts from the streams (seed, "train", step).
 
@@ -140,15 +142,19 @@ def train_deep(
         on_progress: called after each step with the number of steps taken and the weights, which
             change in the next step.
         start: weights to begin with instead of the initial ones; the optimiser begins anew in any case.
+        device: where the steps are taken, by default ``compute_device()``. What comes in, what ``on_progress``
+            sees and what is returned is on the CPU all the same.
 
     Raises:
         Diverged: at the first step at which a member's loss is not finite or exceeds ``EXPLODED``.
     """
     require(len({c.common() for c in configs}) == 1, "configs", "ensemble", "alike in sizes, lengths and optimiser")
+    device = compute_device() if device is None else torch.device(device)
     first, patterns, net = configs[0], stacked_patterns(configs), network(configs[0])  # type: ignore[arg-type]
+    there = patterns._replace(basis=patterns.basis.to(device))
     start = initial_params(configs) if start is None else start
     # One row of numbers a member, of which the weights are views: the optimiser sees E tensors and not 14 E.
-    rows = torch.cat([weight.flatten(1) for weight in start], dim=1)
+    rows = torch.cat([weight.flatten(1) for weight in start], dim=1).to(device)
     parts = rows.split([weight[0].numel() for weight in start], dim=1)
     params = type(start)(*(part.unflatten(1, weight.shape[1:]) for part, weight in zip(parts, start, strict=True)))
     members = [row.requires_grad_() for row in rows.detach().unbind()]
@@ -160,20 +166,22 @@ def train_deep(
         lengths = (first.min_context, first.prompts.n_context + 1)
         l = int(torch.randint(*lengths, (), generator=generator(0, "context length", step)))
         rules, seeds = [replace(c.prompts, n_context=l) for c in configs], [c.seed for c in configs]
-        prompts = sample_prompts(rules, tasks, seeds, patterns.counts, first.batch_size, "train", step)
-        act, grads = net.backward(params, patterns, prompts)
+        prompts = moved(sample_prompts(rules, tasks, seeds, patterns.counts, first.batch_size, "train", step), device)
+        act, grads = net.backward(params, there, prompts)
         losses.append(hinge(act, prompts).mean(1))
         _check(configs, losses[-1], step)
-        for slope in grads.queries_and_keys() if frozen else []:
-            slope[frozen] = 0
+        for i in frozen:
+            for slope in grads.queries_and_keys():
+                slope[i] = 0
         for row, slope in zip(members, torch.cat([grad.flatten(1) for grad in grads], dim=1), strict=True):
             row.grad = slope
         optimiser.step()
-        on_progress(step + 1, params)
-    taken = torch.stack(losses, dim=1) if losses else torch.zeros(len(configs), 0)
+        on_progress(step + 1, moved(params, "cpu"))
+    taken = torch.stack(losses, dim=1).cpu() if losses else torch.zeros(len(configs), 0)
     if losses:  # the last step has to leave finite weights too
         _check(configs, losses[-1] + 0 * rows.sum(1), first.n_steps)
-    return DeepEnsemble(tuple(configs), patterns, type(params)(*(weight.contiguous() for weight in params)), taken)
+    weights = type(params)(*(weight.contiguous() for weight in moved(params, "cpu")))
+    return DeepEnsemble(tuple(configs), patterns, weights, taken)
 
 
 def trained_deep(configs: Sequence[DeepConfig], folder: Path | None = None) -> DeepEnsemble:

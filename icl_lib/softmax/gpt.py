@@ -105,7 +105,7 @@ def init_gpt(config: GPTConfig, patterns: PatternConfig, seed: int) -> GPTParams
 
 def _fold(p: GPTParams, patterns: Patterns) -> Maps:
     """The maps of an ensemble that act on tokens."""
-    scale = torch.tensor([p.qkv.shape[-1] ** -0.5, 1, 1], dtype=p.qkv.dtype)[:, None, None]
+    scale = torch.tensor([p.qkv.shape[-1] ** -0.5, 1, 1], dtype=p.qkv.dtype).to(p.qkv.device)[:, None, None]
     gain, shift = p.norm_1.unbind(2)
     qkv_bias = (p.qkv_bias + torch.einsum("elw,elwxhv->elxhv", shift, p.qkv)) * scale
     qkv = p.qkv * gain[..., None, None, None] * scale

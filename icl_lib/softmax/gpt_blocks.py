@@ -51,7 +51,7 @@ class Maps(NamedTuple):
 def codes_of(prompts: Prompts, n_rows: int) -> Tensor:
     """(n, T, P + 1): tokens of one member's prompts as coefficients of the patterns and q; the query has no label."""
     relevant, irrelevant = torch.cat([prompts.parts, prompts.query_parts[..., None]], -1)[..., None].unbind(1)
-    codes = torch.zeros(*relevant.shape[:2], n_rows, dtype=prompts.kappa.dtype)
+    codes = prompts.kappa.new_zeros(*relevant.shape[:2], n_rows)
     codes.scatter_(2, relevant, 1.0)
     codes.scatter_(2, irrelevant, torch.cat([prompts.kappa, prompts.query_kappa[:, None]], 1)[..., None])
     codes[:, :-1, -1] = prompts.label
@@ -73,7 +73,7 @@ def _attend(f: Maps, i: int, h: Tensor, n: int, heads: int) -> tuple[Tensor, Sav
     x, *moments = _norm(h)
     qkv = torch.addmm(f.qkv_bias[i], x, f.qkv[i]).view(n, t, 3, heads, w // heads)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).reshape(3, n * heads, t, w // heads)
-    future = torch.full((t, t), -math.inf, dtype=h.dtype).triu(1)
+    future = h.new_full((t, t), -math.inf).triu(1)
     attention = torch.baddbmm(future, q, k.mT).softmax(-1)  # (n h, T, T)
     pooled = (attention @ v).view(n, heads, t, w // heads).transpose(1, 2).reshape(n * t, w)
     return torch.add(h, f.out_bias[i]).addmm_(pooled, f.out[i]), (h, x, *moments, q, k, v, pooled, attention)

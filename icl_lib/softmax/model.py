@@ -103,7 +103,7 @@ class _Tables(NamedTuple):
 
 def _tables(params: Params, patterns: Patterns, prompts: Prompts) -> _Tables:
     query, key, value = (params.w_qkv @ patterns.basis.mT).chunk(3, dim=1)
-    asked = torch.zeros(*prompts.target.shape, patterns.basis.shape[-2], dtype=params.a.dtype)
+    asked = params.a.new_zeros(*prompts.target.shape, patterns.basis.shape[-2])
     sizes = torch.stack([torch.ones_like(prompts.query_kappa), prompts.query_kappa], dim=-1)
     asked.scatter_(2, prompts.query_parts, sizes)
     return _Tables(query, key, value, params.w_o @ value, asked)
@@ -119,7 +119,7 @@ def _gather(by_pattern: Float[Tensor, "E B P_plus_1"], prompts: Prompts) -> Floa
 def _scatter(of_token: Float[Tensor, "E B l"], prompts: Prompts, n_rows: int) -> Float[Tensor, "E B P_plus_1"]:
     """Sum over the context tokens per pattern and q: the transpose of ``_gather``."""
     relevant, irrelevant = prompts.parts.unbind(2)
-    by_pattern = torch.zeros(*of_token.shape[:-1], n_rows, dtype=of_token.dtype)
+    by_pattern = of_token.new_zeros(*of_token.shape[:-1], n_rows)
     by_pattern.scatter_add_(2, relevant, of_token)
     by_pattern.scatter_add_(2, irrelevant, of_token * prompts.kappa)
     torch.sum(of_token * prompts.label, -1, out=by_pattern[..., -1])

@@ -83,7 +83,8 @@ def _fold(p: StackParams, patterns: Patterns) -> list[Layer]:
     layers, depth = [], p.w_o.shape[1]
     for s in range(depth):
         w_q, w_k, w_v = p.qkv[:, s].unbind(1)
-        token = patterns.basis if s == 0 else torch.eye(w_v.shape[-1], dtype=w_v.dtype).expand_as(w_v)
+        one = torch.eye(w_v.shape[-1], dtype=w_v.dtype, device=w_v.device)
+        token = patterns.basis if s == 0 else one.expand_as(w_v)
         # (W_K h_j)^T W_Q h_i as h_j^T (W_K^T W_Q h_i), and W_V after the sum: less to do, and the same
         ask, value = (token @ w_q.mT) @ (w_k @ token.mT), token @ w_v.mT
         of_tokens = p.u[:, s].mT if s < depth - 1 else p.w_o[:, s, :, :0]

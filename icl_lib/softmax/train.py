@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from icl_lib.device import compute_device, moved
 from icl_lib.rng import generator
 from icl_lib.softmax.model import ModelConfig, Params, backward, hinge, init_params
 from icl_lib.softmax.patterns import PatternConfig, Patterns, draw_patterns, stack_patterns
@@ -110,20 +111,20 @@ def _draw(configs: Sequence[TrainConfig], tasks: TaskTable, n_prompts: int, purp
     return sample_prompts(rules, tasks, seeds, (p.n_idr, p.n_idi), n_prompts, purpose, step)
 
 
-def _batches(configs: Sequence[TrainConfig], start: int) -> Iterator[Prompts]:
-    """The training batches from step ``start`` on. Batch t depends on (seed, t) alone."""
+def _batches(configs: Sequence[TrainConfig], start: int, device: torch.device) -> Iterator[Prompts]:
+    """The training batches from step ``start`` on, drawn on the CPU. Batch t depends on (seed, t) alone."""
     tasks = task_table([c.tasks for c in configs])
     size, n_fixed = configs[0].batch_size, configs[0].fixed_prompts
-    dataset = _draw(configs, tasks, n_fixed, "dataset", 0) if n_fixed else None
-    member = torch.arange(len(configs))[:, None]
+    dataset = moved(_draw(configs, tasks, n_fixed, "dataset", 0), device) if n_fixed else None
+    member = torch.arange(len(configs), device=device)[:, None]
     chunk = start // CHUNK
     while True:
         if dataset is None:
-            pool = _draw(configs, tasks, CHUNK * size, "train", chunk)
+            pool = moved(_draw(configs, tasks, CHUNK * size, "train", chunk), device)
             batches = [Prompts(*(part[:, i * size : (i + 1) * size] for part in pool)) for i in range(CHUNK)]
         else:
             gens = [generator(c.seed, "minibatch", chunk) for c in configs]
-            rows = torch.stack([torch.randint(n_fixed or 1, (CHUNK * size,), generator=g) for g in gens])
+            rows = torch.stack([torch.randint(n_fixed or 1, (CHUNK * size,), generator=g) for g in gens]).to(device)
             batches = [
                 Prompts(*(part[member, rows[:, i * size : (i + 1) * size]] for part in dataset)) for i in range(CHUNK)
             ]
@@ -148,10 +149,14 @@ def train_steps(
     n_steps: int,
     patterns: Patterns | None = None,
     on_step: Callable[[Params], None] | None = None,
+    device: torch.device | str | None = None,
 ) -> State:
     """Take ``n_steps`` steps from ``state``; a resumed run ends where an uninterrupted one does.
 
-    ``on_step`` sees the weights after each step; they change in the next one, so it must not keep them.
+    Args:
+        on_step: sees the weights after each step; they change in the next one, so it must not keep them.
+        device: where the steps are taken, by default ``compute_device()``. What comes in, what ``on_step``
+            sees and what is returned is on the CPU all the same.
 
     Raises:
         Diverged: at the first step at which a member's loss is not finite or exceeds ``EXPLODED``.
@@ -159,13 +164,16 @@ def train_steps(
     require(
         len({c.shape() for c in configs}) == 1, "configs", "ensemble", "alike in shape: sizes, n_context, batch_size"
     )
+    device = compute_device() if device is None else torch.device(device)
     patterns = stacked_patterns(configs) if patterns is None else patterns
-    rate = torch.tensor([c.step_size for c in configs])[:, None, None]
-    of_block = torch.tensor([[c.train_attention, c.train_attention, True] for c in configs])  # W_Q, W_K, W_V
+    patterns = patterns._replace(basis=patterns.basis.to(device))
+    rate = torch.tensor([c.step_size for c in configs]).to(device)[:, None, None]
+    of_block = torch.tensor([[c.train_attention] * 2 + [True] for c in configs]).to(device)  # W_Q, W_K, W_V
     rate_qkv = rate * of_block.repeat_interleave(state.params.w_q.shape[1], dim=1)[..., None]
-    step, params = state.step, Params(*(weight.clone() for weight in state.params))
+    step, params = state.step, moved(Params(*(weight.clone() for weight in state.params)), device)
     losses: list[Tensor] = []
-    for _, prompts in zip(range(n_steps), _batches(configs, step), strict=False):  # this order: no chunk drawn in vain
+    batches = _batches(configs, step, device)
+    for _, prompts in zip(range(n_steps), batches, strict=False):  # this order: no chunk drawn in vain
         act, grad = backward(params, patterns, prompts)
         loss = hinge(act, prompts).mean(1)
         _check(configs, loss, step)
@@ -174,11 +182,11 @@ def train_steps(
         losses.append(loss)
         step += 1
         if on_step:
-            on_step(params)
+            on_step(moved(params, "cpu"))
     if losses:  # the last step has to leave finite weights too
         _check(configs, losses[-1] + 0 * (params.w_qkv.sum((1, 2)) + params.w_o.sum((1, 2))), step)
-    taken = torch.stack(losses, dim=1) if losses else state.losses[:, :0]
-    return State(step, params, torch.cat([state.losses, taken], dim=1))
+    taken = torch.stack(losses, dim=1).cpu() if losses else state.losses[:, :0]
+    return State(step, moved(params, "cpu"), torch.cat([state.losses, taken], dim=1))
 
 
 def train(
@@ -186,18 +194,20 @@ def train(
     start: State | None = None,
     every: int = 50,
     on_progress: Callable[[State], None] | None = None,
+    device: torch.device | str | None = None,
 ) -> Ensemble:
     """Train all members to their common ``n_steps``.
 
     Args:
         start: a saved state to go on from; by default the initial one.
         every: steps between two calls of ``on_progress``, which may report or save the state.
+        device: where the steps are taken, by default ``compute_device()``; the result is on the CPU.
     """
     require(len({c.n_steps for c in configs}) == 1, "n_steps", {c.n_steps for c in configs}, "the same for all members")
     patterns, state = stacked_patterns(configs), start or initial_state(configs)
     total = configs[0].n_steps
     while state.step < total:
-        state = train_steps(configs, state, min(every, total - state.step), patterns)
+        state = train_steps(configs, state, min(every, total - state.step), patterns, device=device)
         if on_progress:
             on_progress(state)
     return Ensemble(tuple(configs), patterns, state.params, state.losses)

@@ -21,7 +21,7 @@ from icl_lib.parameters import load_table
 from icl_lib.rerun import book, sweep
 from icl_lib.rerun.options import pairs, parser
 from tests.rerun.test_verify import commit_outputs
-from tests.rerun.toy import LIBRARY, environment, lines, make_book
+from tests.rerun.toy import LIBRARY, environment, icl, lines, make_book
 
 PAGE = (LIBRARY / "chapters/reproduce.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, flags=re.M | re.S))
@@ -69,7 +69,7 @@ def test_the_five_recipes_and_no_block_that_is_not_run() -> None:
         "One chapter with other parameters": 1, "More seeds": 1, "A GPU": 1, "A sweep on a laptop": 1, SLURM: 1,
         DASK: 3, "From Python": 1, "Does it come out again?": 1,
     }  # fmt: skip
-    assert "not run on a real cluster" in SECTIONS[SLURM] and "the refusal is what was tested" in SECTIONS["A GPU"]
+    assert "not run on a real cluster" in SECTIONS[SLURM] and "not run on a real GPU" in SECTIONS["A GPU"]
 
 
 def test_what_the_commands_ask_for_is_allowed_in_the_real_chapters() -> None:
@@ -97,13 +97,15 @@ def test_more_seeds(small: Path) -> None:
     assert "exploratory: n_seeds = 20" in shell(small, *blocks("More seeds", "sh"))
 
 
-def test_a_gpu_is_refused_as_the_page_says(small: Path) -> None:
+def test_a_gpu_is_refused_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the book itself: nothing is started."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # also where there is one
     (block,) = blocks("A GPU", "console")
-    command, answer = block.strip().split("\n")
-    done = subprocess.run(
-        shlex.split(command.removeprefix("$ ")), cwd=small, env=environment(), capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout, done.stderr.strip()) == (2, "", answer)
+    dialogue = block.strip().split("\n")
+    assert len(dialogue) == 4
+    for asked, answer in zip(dialogue[::2], dialogue[1::2], strict=True):
+        done = icl(LIBRARY, *shlex.split(asked.removeprefix("$ .venv/bin/icl ")))
+        assert (done.returncode, done.stdout, done.stderr.strip()) == (2, "", answer)
 
 
 def test_a_sweep_on_a_laptop(small: Path) -> None:

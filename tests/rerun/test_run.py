@@ -56,7 +56,11 @@ def test_list(book: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         (["T1", "-p", "beta=1", "-p", "beta=2"], "T1: -p beta=2: must be NAME=VALUE, each name once"),
         (["T1", "--seeds", "1"], "T1: n_seeds=1: must be an integer in [2, 100]"),
         (["T1", "--seeds", "5", "-p", "n_seeds=4"], "T1: seeds=5: must be left out, n_seeds is given"),
-        (["T1", "--device", "cuda"], "T1: device='cuda': must be 'cpu', the chapters of this book run on the CPU only"),
+        (["T1", "--device", "gpu"], "T1: device='gpu': must be 'cpu', 'cuda' or 'cuda:N'"),
+        (
+            ["T1", "--device", "cuda"],
+            "T1: device='cuda': must be 'cpu', this chapter trains nothing that can use a GPU",
+        ),
     ],
 )
 def test_refused_in_one_line_before_anything_starts(
