@@ -23,6 +23,7 @@ GPT = PALETTE[9]  # a GPT-2 beside the one-layer model
 PUBLISHED = "0.55"  # grey: curves read off the paper's figures
 THEORY = "black"  # dashed or dotted: what a theorem or a derivation predicts
 ARMS = (OURS, PALETTE[4], PALETTE[5])  # things that are compared and have no colour of their own, ours first
+STARTS = {"near the teacher": ARMS[0], "random": ARMS[1], "near a saddle": ARMS[2]}
 ROLES = {
     "ours": OURS,
     "control": CONTROL,
