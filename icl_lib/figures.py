@@ -17,8 +17,25 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from icl_lib.paths import write_atomic, write_json
 
 PALETTE = sns.color_palette("colorblind")
+# A colour means one thing in the whole book; chapters/notation.md shows the reader which.
 OURS, CONTROL, FLOOR, BAYES = PALETTE[0], PALETTE[3], PALETTE[1], PALETTE[2]
+GPT = PALETTE[9]  # a GPT-2 beside the one-layer model
 PUBLISHED = "0.55"  # grey: curves read off the paper's figures
+THEORY = "black"  # dashed or dotted: what a theorem or a derivation predicts
+ARMS = (OURS, PALETTE[4], PALETTE[5])  # things that are compared and have no colour of their own, ours first
+STARTS = {"near the teacher": ARMS[0], "random": ARMS[1], "near a saddle": ARMS[2]}
+ROLES = {
+    "ours": OURS,
+    "control": CONTROL,
+    "floor or bound": FLOOR,
+    "best possible": BAYES,
+    "GPT-2": GPT,
+    "published": PUBLISHED,
+    "theory": THEORY,
+    "second arm": ARMS[1],
+    "third arm": ARMS[2],
+}
+DPI = 110  # pixels per inch of the pages
 WIDTH = 6.0  # inches; text stays legible when a phone shows the figure 400 px wide
 
 
@@ -28,8 +45,8 @@ def use_theme() -> None:
     plt.rcParams.update(
         {
             "figure.figsize": (WIDTH, 3.8),
-            "figure.dpi": 110,
-            "savefig.dpi": 110,
+            "figure.dpi": DPI,
+            "savefig.dpi": DPI,
             "figure.constrained_layout.use": True,
             "axes.spines.top": False,
             "axes.spines.right": False,
@@ -38,6 +55,7 @@ def use_theme() -> None:
             "legend.fontsize": 10,
             "svg.hashsalt": "icl-book",
             "svg.fonttype": "none",
+            "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],  # comes with matplotlib: one layout everywhere
         }
     )
 
@@ -49,6 +67,11 @@ def band(ax: Axes, table: pd.DataFrame, x: str, color: object, label: str, **sty
     ax.fill_between(table[x], table["low"], table["high"], color=color, alpha=0.2, linewidth=0)
 
 
+def shades(n: int) -> list[tuple[float, ...]]:
+    """Colours for n values of one parameter in their order, dark to light."""
+    return [plt.colormaps["viridis"](0.85 * i / max(n - 1, 1)) for i in range(n)]
+
+
 def plain_ticks(axis: Axis, ticks: Sequence[float] | None = None) -> None:
     """Plain numbers on a logarithmic axis: the given ticks, or 1, 2, 5 of every decade."""
     axis.set_major_locator(FixedLocator(list(ticks)) if ticks is not None else LogLocator(subs=(1, 2, 5)))
@@ -56,10 +79,11 @@ def plain_ticks(axis: Axis, ticks: Sequence[float] | None = None) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _stable_ids(svg: str) -> str:
-    """Number the clip paths: matplotlib names them by coordinates, whose last digit varies from run to run."""
+def _stable(svg: str) -> str:
+    """Number the clip paths, named by coordinates whose last digit varies from run to run, and round coordinates."""
     names: dict[str, str] = {}
-    return re.sub(r"\bp[0-9a-f]{10}\b", lambda found: names.setdefault(found[0], f"clip{len(names) + 1}"), svg)
+    svg = re.sub(r"\bp[0-9a-f]{10}\b", lambda found: names.setdefault(found[0], f"clip{len(names) + 1}"), svg)
+    return re.sub(r'\b(?:d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), svg)
 
 
 def save_figure(fig: Figure, folder: Path, name: str, data: pd.DataFrame, provenance: dict[str, object]) -> None:
@@ -68,6 +92,6 @@ def save_figure(fig: Figure, folder: Path, name: str, data: pd.DataFrame, proven
     fig.savefig(folder / f"{name}.png", metadata={"Software": None})
     with io.StringIO() as buffer:
         fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-        write_atomic(folder / f"{name}.svg", _stable_ids(buffer.getvalue()).encode())
+        write_atomic(folder / f"{name}.svg", _stable(buffer.getvalue()).encode())
     data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     write_json(folder / f"{name}.json", provenance)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from matplotlib.colors import to_hex
 
 from icl_lib.all_results import all_results
 from icl_lib.claims import Clause, Measured, judge_clause, load_claims
+from icl_lib.figures import ROLES
 from icl_lib.stats import Interval
 
 CLAIMS = load_claims()
@@ -112,6 +114,13 @@ def test_the_made_up_rows_are_judged_as_they_say() -> None:
     assert len(rows) == 7 and {verdict for verdict, *_ in rows} == {"reproduced", "partly", "not reproduced"}
     for verdict, value, control in rows:
         assert judge_clause(CLAIMS["L2"].clauses["alpha"], Measured(made_up(value), made_up(control))) == verdict
+
+
+def test_the_legend_of_colours_is_that_of_the_figures() -> None:
+    shown = re.findall(
+        r'<span class="swatch" style="background-color: (#\w+)"></span> \| ([^|]+) \|', text_of("notation.md")
+    )
+    assert {role: color for color, role in shown} == {role: to_hex(color) for role, color in ROLES.items()}
 
 
 def test_the_page_explains_every_verdict() -> None:

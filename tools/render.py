@@ -1,6 +1,8 @@
 """Render the book: ``python -m tools.render`` from the committed outputs; ``make book`` from this machine's."""
 
+import base64
 import datetime
+import re
 import shutil
 import subprocess
 import sys
@@ -11,10 +13,13 @@ from typing import Any
 import nbformat
 import yaml
 
+from icl_lib.figures import DPI
 from icl_lib.rerun import compare, execute
 from tools import notebooks
 
 BOOK = ("_toc.yml", "references.bib", "index.ipynb", "_ext", "_static", "chapters", "figures")
+
+FONTS = "'DejaVu Sans', Verdana, sans-serif"  # Verdana has the widths of the font that the figures were laid out with
 
 # Of a public copy of the book; binder/ holds what they install.
 LAUNCH = {
@@ -46,9 +51,24 @@ def stage(source: Path, executed: Mapping[Path, Path], marked: Mapping[Path, str
         if path in marked:
             title, line, rest = notebook.cells[0].source.partition("\n")
             notebook.cells[0].source = f"{title}\n\n:::{{important}}\n{marked[path]}\n:::\n{line}{rest}"
+        drawn = executed[path].with_suffix(".out") if path in executed else Path("figures")
         for cell in compare.code_cells(notebook):
+            picture_as_svg(cell, drawn)
             provenance_as_legend(cell)
         notebooks.save(notebook, source / path)
+
+
+def picture_as_svg(cell: Any, drawn: Path) -> None:
+    """Show a figure as the SVG that was saved with it, in the same size, where that is smaller than the PNG."""
+    for picture, line in zip(cell.outputs, cell.outputs[1:]):
+        named = re.search(r"figures/(\S+)\.csv", line.get("data", {}).get("text/markdown", ""))
+        file = drawn / f"{named[1]}.svg" if named else None
+        png = picture.get("data", {}).get("image/png")
+        if file and png and file.is_file() and file.stat().st_size < len(base64.b64decode(png)):
+            svg = re.sub(r"(?s)^.*?(?=<svg)|<metadata>.*?</metadata>\s*", "", file.read_text())
+            svg = re.sub(r'(width|height)="([\d.]+)pt"', lambda m: f'{m[1]}="{float(m[2]) * DPI / 72:.0f}"', svg)
+            svg = re.sub(r"font-family: [^;\"]*", f"font-family: {FONTS}", svg)
+            picture.data = type(picture.data)({"image/svg+xml": svg})
 
 
 def provenance_as_legend(cell: Any) -> None:

@@ -1,5 +1,6 @@
 """The tooling on a small book of its own: what runs again, what is said of a failure, what record rewrites."""
 
+import base64
 import json
 import os
 import shutil
@@ -166,6 +167,23 @@ def test_provenance_goes_below_the_caption() -> None:
     render.provenance_as_legend(cell)
     assert cell.metadata["mystnb"]["figure"]["caption"] == f"A curve.\n\n{line}"
     assert [list(output.data) for output in cell.outputs] == [["image/png"]]
+
+
+def test_a_figure_is_shown_as_svg_where_that_is_smaller(tmp_path: Path) -> None:
+    (tmp_path / "L1").mkdir()
+    drawing = '<svg width="72pt" height="36pt" viewBox="0 0 72 36"><text style="font-family: \'Arial\'">1</text></svg>'
+    (tmp_path / "L1/a.svg").write_text(f"<?xml version='1.0'?>\n{drawing}")
+    line = v4.new_output("display_data", {"text/markdown": "figures/L1/a.csv · code 0"})
+    for size, mime in ((1000, "image/svg+xml"), (10, "image/png")):
+        png = base64.b64encode(bytes(size)).decode()
+        cell = v4.new_code_cell("draw()", outputs=[v4.new_output("display_data", {"image/png": png}), line])
+        render.picture_as_svg(cell, tmp_path)
+        assert list(cell.outputs[0].data) == [mime]
+        if mime == "image/svg+xml":
+            assert cell.outputs[0].data[mime].startswith('<svg width="110" height="55" viewBox="0 0 72 36">')
+            assert "Verdana" in cell.outputs[0].data[mime] and "Arial" not in cell.outputs[0].data[mime]
+    render.picture_as_svg(cell, tmp_path / "elsewhere")
+    assert list(cell.outputs[0].data) == ["image/png"]
 
 
 @pytest.mark.parametrize(
