@@ -1,6 +1,7 @@
 """Render the book: ``python -m tools.render`` from the committed outputs; ``make book`` from this machine's."""
 
 import datetime
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import nbformat
 import yaml
 
+from icl_lib.main_figure import figure_anchor
 from icl_lib.rerun import compare, execute
 from tools import notebooks
 
@@ -56,7 +58,10 @@ def provenance_as_legend(cell: Any) -> None:
     figure = cell.metadata.get("mystnb", {}).get("figure")
     lines = [o for o in cell.outputs if 'class="provenance"' in o.get("data", {}).get("text/markdown", "")]
     if figure and lines:
-        figure["caption"] = "\n\n".join([figure.get("caption", ""), *(o.data["text/markdown"] for o in lines)])
+        says = "\n\n".join(o.data["text/markdown"] for o in lines)
+        figure["caption"] = f"{figure.get('caption', '')}\n\n{says}"
+        if file := re.search(r"figures/(\w+)/(\w+)\.csv", says):
+            figure.setdefault("name", figure_anchor(*file.groups()))  # so that every figure can be linked to
         cell.outputs = [output for output in cell.outputs if output not in lines]
 
 
@@ -92,6 +97,8 @@ def build(source: Path, html: Path, footer: str) -> bool:
 def book(folder: Path, executed: Iterable[Path], marked: Mapping[Path, str]) -> bool:
     """Render what this machine has computed into ``folder/html``."""
     stage(folder / "src", {path: folder / "run" / path for path in executed}, marked)
+    if (folder / "figures").is_dir():  # the data of what has just run, instead of the committed ones
+        shutil.copytree(folder / "figures", folder / "src/figures", dirs_exist_ok=True)
     footer = f"Computed by make book at commit {execute.commit()} ({execute.machine()})"
     return build(folder / "src", folder / "html", footer)
 
