@@ -68,7 +68,8 @@ def provenance_as_legend(cell: Any) -> None:
 def build(source: Path, html: Path, footer: str) -> bool:
     """Build the staged book, warnings as errors, unless ``html`` shows just this already; says whether it went well."""
     library = sorted(Path("icl_lib").rglob("*.py"))  # the reference page shows its docstrings
-    files = [*sorted(source.rglob("*")), *library, Path("_config.yml"), Path("requirements.lock")]
+    facts = [Path("claims.yml"), Path("benchmarks/commands.csv")]  # which stand below a chapter's title
+    files = [*sorted(source.rglob("*")), *library, *facts, Path("_config.yml"), Path("requirements.lock")]
     stamp, done = html.with_suffix(".digest"), notebooks.digest(files) + footer
     if not (html.is_dir() and stamp.is_file() and stamp.read_text() == done):
         config = yaml.safe_load(Path("_config.yml").read_text())
