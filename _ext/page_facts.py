@@ -45,8 +45,9 @@ def minutes(seconds: float) -> str:
 
 @cache
 def by_page(book: Path) -> dict[str, ChapterFile]:
-    """The chapters by the names of their pages."""
-    return {f"chapters/{chapter.label}": chapter for chapter in chapters(book)}
+    """The chapters by the names of their pages; none without a ledger."""
+    found = chapters(book) if (book / "claims.yml").is_file() else []
+    return {f"chapters/{chapter.label}": chapter for chapter in found}
 
 
 def facts(chapter: ChapterFile, reading: tuple[str, str], figures: Path) -> list[tuple[str, str]]:
@@ -54,7 +55,7 @@ def facts(chapter: ChapterFile, reading: tuple[str, str], figures: Path) -> list
     said = [reading]
     if chapter.entry:
         place = f"{PAPERS[chapter.entry['paper']]}, {chapter.entry['where']}"
-        said = [(f"Claim {chapter.id}", "From the ledger, claims.yml"), (place, "From the ledger, claims.yml"), reading]
+        said = [(f"Claim {chapter.id}", ""), (place, ""), reading]
     if seconds := recorded_seconds(chapter):
         how = f"Measured: {seconds:.0f} s on a machine with two cores (benchmarks/commands.csv)"
         said.append((f"{minutes(seconds)} to run on two cores", how))
@@ -66,18 +67,19 @@ def facts(chapter: ChapterFile, reading: tuple[str, str], figures: Path) -> list
 
 
 def insert(app: Sphinx, doctree: nodes.document, page: str) -> None:
-    title = next(iter(doctree.findall(nodes.title)), None)
+    heading = next(iter(doctree.findall(nodes.title)), None)
     chapter = by_page(Path.cwd()).get(page)
     words, pictures = counts(doctree)
     seconds = 60 * words / WORDS_PER_MINUTE + SECONDS_PER_FIGURE * pictures
-    if title is None or (chapter is None and (seconds < 60 * LONG or next(iter(doctree.findall(desc)), None))):
+    if heading is None or (chapter is None and (seconds < 60 * LONG or next(iter(doctree.findall(desc)), None))):
         return
     how = f"{words} words at {WORDS_PER_MINUTE} a minute, and {SECONDS_PER_FIGURE} s for each of {pictures} figures and displayed formulas"
     reading = (f"{minutes(seconds)} to read", how)
     said = facts(chapter, reading, Path(app.srcdir) / "figures") if chapter else [reading]
-    spans = [f'<span title="{html.escape(why)}">{html.escape(text)}</span>' for text, why in said]
+    titles = [f' title="{html.escape(why)}"' if why else "" for _, why in said]
+    spans = [f"<span{title}>{html.escape(text)}</span>" for title, (text, _) in zip(titles, said, strict=True)]
     line = nodes.raw("", f'<p class="page-facts">{" · ".join(spans)}</p>\n', format="html")
-    title.parent.insert(title.parent.index(title) + 1, line)
+    heading.parent.insert(heading.parent.index(heading) + 1, line)
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

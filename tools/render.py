@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,10 @@ def build(source: Path, html: Path, footer: str) -> bool:
         if config["repository"]["url"]:
             config["launch_buttons"] = LAUNCH
         (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
-        output = source.with_name(source.name + "_out")
-        shutil.rmtree(output, ignore_errors=True)
+        # A new folder each time: what a killed build left is never taken up, nor is what its Sphinx, if it lives on, still writes.
+        for left in source.parent.glob(f"{source.name}_out*"):
+            shutil.rmtree(left, ignore_errors=True)
+        output = Path(tempfile.mkdtemp(prefix=f"{source.name}_out", dir=source.parent))
         program = str(Path(sys.executable).with_name("jupyter-book"))
         # Without --all, a failed build can be followed by one that finds nothing to do and passes.
         strict = ["--all", "-n", "-W", "--keep-going", "-q"]
