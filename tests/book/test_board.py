@@ -152,6 +152,13 @@ def test_by_keyboard(board: Any) -> None:
     assert board.evaluate("document.activeElement.textContent") == "verdict"  # the focus stays
 
 
+def test_the_whole_table_is_in_view_on_a_screen(board: Any) -> None:
+    box = board.locator(".scoreboard table").evaluate(
+        "table => [table.scrollWidth, table.closest('.output').clientWidth]"
+    )
+    assert box[0] <= box[1]
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_on_a_phone(html: Path, visit: Visit, theme: str) -> None:
     page = shown(visit, html / "index.html", 400, theme)
