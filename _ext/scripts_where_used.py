@@ -4,9 +4,11 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util.typing import ExtensionMetadata
 
+NAMED = ("play/", "board.js")
+
 
 def leave_out(app: Sphinx, config: Config) -> None:
-    files = [file for file in config.html_js_files if not str(file).startswith("play/")]
+    files = [file for file in config.html_js_files if not str(file).startswith(NAMED)]
     config.html_js_files = files
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from icl_lib.chapter import show
 from icl_lib.claims import VERDICTS, Claim, judge, judge_clause, load_claims, read_result
+from icl_lib.main_figure import main_figure
 from icl_lib.paths import out_dir, root
 from icl_lib.provenance import chapter_hash
 
@@ -25,6 +26,17 @@ def is_stale(claim: Claim, result: Path) -> bool:
     """Whether the code that the recorded result depends on has changed since."""
     recorded = json.loads(result.read_text())["code_hash"]
     return bool(recorded != chapter_hash(root() / f"{claim.chapter}.ipynb", numbers_only=True))
+
+
+def _links(claim: Claim) -> str:
+    """From a verdict to its figure, that figure's data, and the recorded numbers; then the command that makes them."""
+    targets = [("result.json", f"figures/{claim.id}/result.json")]
+    if figure := main_figure(claim.id, root() / f"{claim.chapter}.ipynb"):
+        name, anchor = figure
+        targets = [("figure", f"{claim.chapter}.html#{anchor}"), ("data", f"figures/{claim.id}/{name}.csv"), *targets]
+    links = " · ".join(f'<a href="{url}" aria-label="{claim.id}: {text}">{text}</a>' for text, url in targets)
+    command = f"make book CHAPTER={Path(claim.chapter).name}"
+    return f'<small>{links}</small><div class="highlight"><pre>{command}</pre></div>'
 
 
 def _clauses(claim: Claim, file: Path) -> tuple[str, str, int]:
@@ -51,12 +63,13 @@ def _row(claim: Claim, fresh: Path | None) -> tuple[str, str]:
     else:
         verdict, found, seeds = _clauses(claim, file)
         n, name = str(seeds), f'<a href="{claim.chapter}.html">{name}</a>'
-        rerun = f"<br><code>make book CHAPTER={Path(claim.chapter).name}</code>"
-        if is_stale(claim, file):
-            rerun += "<br><b>stale: the code has changed since this was recorded</b>"
+        stale = "<b>stale: the code has changed since this was recorded</b><br>" if is_stale(claim, file) else ""
+        rerun = stale + _links(claim)
     badge = f'<span class="verdict" style="color:{COLOURS[verdict]}">{MARKS[verdict]} {verdict}</span>'
-    cells = (f"<b>{claim.id}</b>", f"{name}<br><small>{where}{rerun}</small>", badge, found, n)
-    return verdict, f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    says = f'<span class="title">{name}</span><br><small>{where}</small><br>{rerun}'
+    cells = (f"<b>{claim.id}</b>", says, badge, found, n)
+    data = f'data-verdict="{verdict}" data-paper="{PAPERS[claim.paper]}" data-seeds="{n}"'
+    return verdict, f"<tr {html.escape(data, quote=False)}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 def scoreboard(fresh: Path | None = None, show_all: bool = True) -> tuple[str, dict[str, int]]:
@@ -69,7 +82,7 @@ def scoreboard(fresh: Path | None = None, show_all: bool = True) -> tuple[str, d
     rows = [_row(claim, fresh) for claim in load_claims().values()]
     counts = Counter(verdict for verdict, _ in rows)
     names = ("claim", "what it says, and how to re-run it", "verdict", "estimate [95 % interval] by clause", "seeds")
-    head = "".join(f"<th>{name}</th>" for name in names)
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     body = "".join(row for verdict, row in rows if show_all or verdict != "not yet measured")
     table = f'<div class="scoreboard"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     return table, {verdict: counts[verdict] for verdict in VERDICTS}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from icl_lib.claims import VERDICTS, Measured, load_claims, result_json
+from icl_lib.main_figure import MAIN, main_figure
 from icl_lib.paths import root, write_json
 from icl_lib.provenance import chapter_hash
 from icl_lib.scoreboard import fresh_results, scoreboard
@@ -45,7 +46,7 @@ def record(book: Path, folder: str = "figures", control: Interval = FAR, **more:
 
 
 def rows(table: str) -> dict[str, str]:
-    return {re.search(r"<b>([LK]\d+)</b>", row)[1]: row for row in re.findall(r"<tr>.*?</tr>", table)[1:]}  # type: ignore[index]
+    return {re.search(r"<b>([LK]\d+)</b>", row)[1]: row for row in re.findall(r"<tr data.*?</tr>", table)}  # type: ignore[index]
 
 
 def test_unmeasured_claims_are_shown(book: Path) -> None:
@@ -68,9 +69,32 @@ def test_measured_claim(book: Path) -> None:
     assert "0.001 [0.0005, 0.002]" in row and "control 0.51 [0.4, 0.6]" in row
     assert all(f">{key}</b>" in row for key in CLAIMS["L1"].clauses)
     assert "<td>12</td>" in row  # seeds
+    assert 'data-verdict="reproduced" data-paper="Li et al. 2024" data-seeds="12"' in row
+    assert 'href="figures/L1/result.json"' in row and ">figure</a>" not in row  # this notebook draws none
     assert 'href="chapters/softmax/L1_in_domain.html"' in row and "make book CHAPTER=L1_in_domain" in row
     assert "Theory only" in row and "stale" not in row
     assert (counts["reproduced"], counts["not yet measured"], sum(counts.values())) == (1, len(CLAIMS) - 1, len(CLAIMS))
+
+
+def test_one_click_to_figure_and_data(book: Path) -> None:
+    """The first figure of the chapter, under the name in its cell's metadata or else the one that rendering gives it."""
+    write_notebook(book, code='chapter.figure(fig, "first_one", table)\nchapter.figure(fig, "second", table)')
+    record(book)
+    row = rows(scoreboard()[0])["L1"]
+    assert 'href="chapters/softmax/L1_in_domain.html#fig-l1-first-one"' in row
+    assert 'href="figures/L1/first_one.csv"' in row and 'href="figures/L1/result.json"' in row
+    file = book / f"{CLAIMS['L1'].chapter}.ipynb"
+    notebook = json.loads(file.read_text())
+    notebook["cells"][1]["metadata"] = {"mystnb": {"figure": {"name": "fig-own"}}}
+    file.write_text(json.dumps(notebook))
+    assert 'href="chapters/softmax/L1_in_domain.html#fig-own"' in rows(scoreboard()[0])["L1"]
+
+
+def test_main_figures_of_this_book() -> None:
+    for claim in CLAIMS.values():
+        found = main_figure(claim.id, REAL / f"{claim.chapter}.ipynb")
+        assert found and (REAL / "figures" / claim.id / f"{found[0]}.csv").is_file()
+    assert set(MAIN) <= set(CLAIMS)
 
 
 def test_stale(book: Path) -> None:

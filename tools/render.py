@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import nbformat
 import yaml
 
 from icl_lib.figures import DPI
+from icl_lib.main_figure import figure_anchor
 from icl_lib.rerun import compare, execute
 from tools import notebooks
 
@@ -76,14 +78,18 @@ def provenance_as_legend(cell: Any) -> None:
     figure = cell.metadata.get("mystnb", {}).get("figure")
     lines = [o for o in cell.outputs if 'class="provenance"' in o.get("data", {}).get("text/markdown", "")]
     if figure and lines:
-        figure["caption"] = "\n\n".join([figure.get("caption", ""), *(o.data["text/markdown"] for o in lines)])
+        says = "\n\n".join(o.data["text/markdown"] for o in lines)
+        figure["caption"] = f"{figure.get('caption', '')}\n\n{says}"
+        if file := re.search(r"figures/(\w+)/(\w+)\.csv", says):
+            figure.setdefault("name", figure_anchor(*file.groups()))  # so that every figure can be linked to
         cell.outputs = [output for output in cell.outputs if output not in lines]
 
 
 def build(source: Path, html: Path, footer: str) -> bool:
     """Build the staged book, warnings as errors, unless ``html`` shows just this already; says whether it went well."""
     library = sorted(Path("icl_lib").rglob("*.py"))  # the reference page shows its docstrings
-    files = [*sorted(source.rglob("*")), *library, Path("_config.yml"), Path("requirements.lock")]
+    facts = [Path("claims.yml"), Path("benchmarks/commands.csv")]  # which stand below a chapter's title
+    files = [*sorted(source.rglob("*")), *library, *facts, Path("_config.yml"), Path("requirements.lock")]
     stamp, done = html.with_suffix(".digest"), notebooks.digest(files) + footer
     if not (html.is_dir() and stamp.is_file() and stamp.read_text() == done):
         config = yaml.safe_load(Path("_config.yml").read_text())
@@ -91,8 +97,10 @@ def build(source: Path, html: Path, footer: str) -> bool:
         if config["repository"]["url"]:
             config["launch_buttons"] = LAUNCH
         (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
-        output = source.with_name(source.name + "_out")
-        shutil.rmtree(output, ignore_errors=True)
+        # A new folder each time: what a killed build left is never taken up, nor is what its Sphinx, if it lives on, still writes.
+        for left in source.parent.glob(f"{source.name}_out*"):
+            shutil.rmtree(left, ignore_errors=True)
+        output = Path(tempfile.mkdtemp(prefix=f"{source.name}_out", dir=source.parent))
         program = str(Path(sys.executable).with_name("jupyter-book"))
         # Without --all, a failed build can be followed by one that finds nothing to do and passes.
         strict = ["--all", "-n", "-W", "--keep-going", "-q"]
@@ -112,6 +120,8 @@ def build(source: Path, html: Path, footer: str) -> bool:
 def book(folder: Path, executed: Iterable[Path], marked: Mapping[Path, str]) -> bool:
     """Render what this machine has computed into ``folder/html``."""
     stage(folder / "src", {path: folder / "run" / path for path in executed}, marked)
+    if (folder / "figures").is_dir():  # the data of what has just run, instead of the committed ones
+        shutil.copytree(folder / "figures", folder / "src/figures", dirs_exist_ok=True)
     footer = f"Computed by make book at commit {execute.commit()} ({execute.machine()})"
     return build(folder / "src", folder / "html", footer)
 

@@ -1,7 +1,9 @@
 """Buttons for Binder and Colab: none without the address of a public copy, on notebooks only with one."""
 
+import contextlib
 import re
 import shutil
+import threading
 from pathlib import Path
 
 import nbformat
@@ -24,7 +26,9 @@ def test_no_address_no_buttons(html: Path) -> None:
     assert 'title="Launch' not in (html / "chapters/reproduce.html").read_text()
 
 
-def test_with_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A staged book of two pages in ``src``, with the real configuration and the address of a public copy."""
     source = tmp_path / "src"
     source.mkdir()
     for name in ("_ext", "_static"):
@@ -39,10 +43,36 @@ def test_with_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     cells = [v4.new_markdown_cell("# Title"), v4.new_code_cell("1 + 1")]
     nbformat.write(v4.new_notebook(cells=cells, metadata=metadata), source / "index.ipynb")
     (source / "page.md").write_text("# A page\n")
-
     monkeypatch.chdir(tmp_path)
-    assert render.build(source, tmp_path / "html", "A test")
-    notebook, page = ((tmp_path / "html" / name).read_text() for name in ("index.html", "page.html"))
+    return tmp_path
+
+
+def test_a_killed_build_does_not_disturb_the_next(small: Path) -> None:
+    """Its folder is left behind, and its Sphinx may live on and write there."""
+    left, done = small / "src_out", threading.Event()
+
+    def write() -> None:
+        while not done.wait(0.01):
+            with contextlib.suppress(OSError):
+                for name in ("html/stray.html", ".doctrees/environment.pickle"):
+                    (left / "_build" / name).parent.mkdir(parents=True, exist_ok=True)
+                    (left / "_build" / name).write_text("of the killed build")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        assert render.build(small / "src", small / "html", "A test")
+    finally:
+        done.set()
+        thread.join()
+    assert (small / "html/page.html").is_file() and not (small / "html/stray.html").exists()
+    assert render.build(small / "src", small / "html", "Another test")
+    assert not list(small.glob("src_out*"))  # nothing piles up
+
+
+def test_with_an_address(small: Path) -> None:
+    assert render.build(small / "src", small / "html", "A test")
+    notebook, page = ((small / "html" / name).read_text() for name in ("index.html", "page.html"))
     found = set(re.findall(rf'href="(https://(?:{SERVICES})[^"]*)"', notebook))
     assert found == {
         "https://mybinder.org/v2/gh/someone/icl-book/main?urlpath=lab/tree/index.ipynb",

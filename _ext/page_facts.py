@@ -1,0 +1,87 @@
+"""Below a chapter's title: which claim, how long it takes to read and to run, and how many seeds. Long pages: how long to read.
+
+Nothing here is typed by hand: the claim comes from the ledger, the run time from benchmarks/commands.csv, seeds from the result.
+"""
+
+import html
+import json
+import math
+import re
+from functools import cache
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.addnodes import desc
+from sphinx.application import Sphinx
+from sphinx.util.typing import ExtensionMetadata
+
+from icl_lib.rerun.book import ChapterFile, chapters, recorded_seconds
+from icl_lib.scoreboard import PAPERS
+
+WORDS_PER_MINUTE, SECONDS_PER_FIGURE = 200, 12  # a displayed formula takes as long as a figure
+LONG = 5  # minutes from which a page that is no chapter says how long it takes
+WORD = re.compile(r"\w+(?:[-'’.,]\w+)*")
+NO_PROSE = (nodes.literal_block, nodes.raw, nodes.comment, nodes.math_block)
+
+
+def counts(node: nodes.Node, output: bool = False) -> tuple[int, int]:
+    """Words of prose below a node, and figures and displayed formulas; in what a cell displays, only its figures count."""
+    if isinstance(node, nodes.Text):
+        return (0 if output else len(WORD.findall(node.astext()))), 0
+    if isinstance(node, nodes.math):
+        return int(not output), 0
+    classes = node.get("classes", []) if isinstance(node, nodes.Element) else []
+    if isinstance(node, NO_PROSE) or "cell_input" in classes or "legend" in classes or isinstance(node, nodes.legend):
+        return 0, int(isinstance(node, nodes.math_block))
+    own = isinstance(node, nodes.image)
+    output = (output or "cell_output" in classes) and not isinstance(node, nodes.caption)
+    below = [counts(child, output) for child in node.children]
+    return sum(words for words, _ in below), own + sum(pictures for _, pictures in below)
+
+
+def minutes(seconds: float) -> str:
+    return f"{max(1, math.ceil(seconds / 60))} min"
+
+
+@cache
+def by_page(book: Path) -> dict[str, ChapterFile]:
+    """The chapters by the names of their pages; none without a ledger."""
+    found = chapters(book) if (book / "claims.yml").is_file() else []
+    return {f"chapters/{chapter.label}": chapter for chapter in found}
+
+
+def facts(chapter: ChapterFile, reading: tuple[str, str], figures: Path) -> list[tuple[str, str]]:
+    """What is said of a chapter, each with how it is known."""
+    said = [reading]
+    if chapter.entry:
+        place = f"{PAPERS[chapter.entry['paper']]}, {chapter.entry['where']}"
+        said = [(f"Claim {chapter.id}", ""), (place, ""), reading]
+    if seconds := recorded_seconds(chapter):
+        how = f"Measured: {seconds:.0f} s on a machine with two cores (benchmarks/commands.csv)"
+        said.append((f"{minutes(seconds)} to run on two cores", how))
+    result = figures / chapter.id / "result.json"
+    if result.is_file():
+        n = min(clause["value"]["n"] for clause in json.loads(result.read_text())["clauses"].values())
+        said.append((f"{n} seeds", f"The smallest number of any clause (figures/{chapter.id}/result.json)"))
+    return said
+
+
+def insert(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    heading = next(iter(doctree.findall(nodes.title)), None)
+    chapter = by_page(Path.cwd()).get(page)
+    words, pictures = counts(doctree)
+    seconds = 60 * words / WORDS_PER_MINUTE + SECONDS_PER_FIGURE * pictures
+    if heading is None or (chapter is None and (seconds < 60 * LONG or next(iter(doctree.findall(desc)), None))):
+        return
+    how = f"{words} words at {WORDS_PER_MINUTE} a minute, and {SECONDS_PER_FIGURE} s for each of {pictures} figures and displayed formulas"
+    reading = (f"{minutes(seconds)} to read", how)
+    said = facts(chapter, reading, Path(app.srcdir) / "figures") if chapter else [reading]
+    titles = [f' title="{html.escape(why)}"' if why else "" for _, why in said]
+    spans = [f"<span{title}>{html.escape(text)}</span>" for title, (text, _) in zip(titles, said, strict=True)]
+    line = nodes.raw("", f'<p class="page-facts">{" · ".join(spans)}</p>\n', format="html")
+    heading.parent.insert(heading.parent.index(heading) + 1, line)
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    app.connect("doctree-resolved", insert)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
