@@ -5,7 +5,6 @@ import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from docutils import nodes
 from sphinx import addnodes

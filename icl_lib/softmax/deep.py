@@ -91,6 +91,7 @@ class DeepEnsemble(NamedTuple):
 
     @property
     def seeds(self) -> list[int]:
+        """One seed per member."""
         return [c.seed for c in self.configs]
 
     def members(self, rows: slice) -> "DeepEnsemble":
@@ -101,6 +102,7 @@ class DeepEnsemble(NamedTuple):
 
     @property
     def step(self) -> int:
+        """Steps taken."""
         return self.losses.shape[1]
 
 
@@ -143,6 +145,12 @@ def train_deep(
 
     Raises:
         Diverged: at the first step at which a member's loss is not finite or exceeds ``EXPLODED``.
+
+    >>> from icl_lib.softmax.gpt import GPTConfig
+    >>> from icl_lib.softmax.tasks import uniform_cover
+    >>> config = DeepConfig(tasks=uniform_cover(6, 3, 0), model=GPTConfig(depth=1, heads=1, width=8), n_steps=2, batch_size=16)
+    >>> train_deep([config]).step
+    2
     """
     require(len({c.common() for c in configs}) == 1, "configs", "ensemble", "alike in sizes, lengths and optimiser")
     first, patterns, net = configs[0], stacked_patterns(configs), network(configs[0])  # type: ignore[arg-type]

@@ -37,6 +37,9 @@ class TrainConfig:
         fixed_prompts: size of a dataset drawn once, or None for fresh prompts at every step.
         train_attention: False freezes W_Q and W_K at their initial values (a control).
         require_cover: refuse a T_tr that misses a (pattern, label) pair.
+
+    >>> TrainConfig(tasks=((0, 1), (1, 0)), patterns=PatternConfig(n_idr=3), require_cover=False).n_steps
+    300
     """
 
     tasks: Tasks
@@ -89,6 +92,7 @@ class Ensemble(NamedTuple):
 
     @property
     def seeds(self) -> list[int]:
+        """One seed per member."""
         return [c.seed for c in self.configs]
 
 
@@ -192,6 +196,12 @@ def train(
     Args:
         start: a saved state to go on from; by default the initial one.
         every: steps between two calls of ``on_progress``, which may report or save the state.
+
+    >>> from icl_lib.softmax.tasks import uniform_cover
+    >>> configs = [TrainConfig(tasks=uniform_cover(6, 3, seed), seed=seed, n_steps=2) for seed in range(3)]
+    >>> ensemble = train(configs)
+    >>> ensemble.seeds, ensemble.losses.shape
+    ([0, 1, 2], torch.Size([3, 2]))
     """
     require(len({c.n_steps for c in configs}) == 1, "n_steps", {c.n_steps for c in configs}, "the same for all members")
     patterns, state = stacked_patterns(configs), start or initial_state(configs)
