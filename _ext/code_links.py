@@ -53,22 +53,24 @@ def meanings(doctree: nodes.document) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def linked(code: str, known: dict[str, str], objects: dict[str, str], address: Callable[[str], str | None]) -> str:
-    """Highlighted code with its links."""
+    """Highlighted code with its links, each once: every link is a stop for the keyboard."""
+    seen = set()
 
     def link(found: re.Match[str]) -> str:
         whole, name, dotted, attribute = found[0], found[1], found[2], found[3]
         target = known.get(name)
         if dotted and (owner := target or objects.get(name)) and (url := address(f"{owner}.{attribute}")):
-            return anchor(url, f"{owner}.{attribute}", whole)
-        if target and (url := address(target)):
-            return anchor(url, target, whole.removesuffix(dotted or "")) + (dotted or "")
-        return whole
+            text, target, rest = whole, f"{owner}.{attribute}", ""
+        elif target and (url := address(target)):
+            text, rest = whole.removesuffix(dotted or ""), dotted or ""
+        else:
+            return whole
+        if target in seen:
+            return whole
+        seen.add(target)
+        return f'<a class="code-link" href="{url}" title="{target}">{text}</a>{rest}'
 
     return NAME.sub(link, code)
-
-
-def anchor(url: str, target: str, text: str) -> str:
-    return f'<a class="code-link" href="{url}" title="{target}">{text}</a>'
 
 
 def link_page(app: Sphinx, page: str, template: str, context: dict[str, str], doctree: nodes.document | None) -> None:

@@ -52,7 +52,8 @@ class Prompts(NamedTuple):
         parts: (E, B, 2, l), relevant and irrelevant pattern of each context, as rows of ``Patterns.basis``.
         kappa: (E, B, l), size of the irrelevant part.
         label: (E, B, l), +1 or -1.
-        query_parts: (E, B, 2), query_kappa: (E, B): the same for the query.
+        query_parts: (E, B, 2), the same for the query.
+        query_kappa: (E, B), the same for the query.
         target: (E, B), z, the query's label.
     """
 
