@@ -5,6 +5,7 @@ import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from sphinx import addnodes
@@ -13,6 +14,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
 LITERAL = re.compile(r"(``.+?``|`[^`]+`)")
+FUNCTION = re.compile(r"<(?:function|class) '?(?:\w+\.)*(\w+)'?>")
 EXCEPTION = re.compile(r"    (\w+):")
 MARKUP = re.compile(r"[*|\\]|_(?!\w)")  # of reStructuredText; formulas such as |f|_* are full of it
 
@@ -41,6 +43,19 @@ def plain_docstring(app: Sphinx, what: str, name: str, obj: object, options: obj
 def skip(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
     """Fields of named tuples stand in the class's own text."""
     return True if type(obj).__name__ == "_tuplegetter" else None
+
+
+def plain_defaults(
+    app: Sphinx, what: str, name: str, obj: Any, options: object, signature: str | None, returned: str | None
+) -> tuple[str, str | None] | None:
+    """What a field starts as when nothing is given: Python shows a factory or a function there, which is no code."""
+    if signature is None:
+        return None
+    for field in getattr(obj, "__dataclass_fields__", {}).values():
+        if callable(field.default_factory):
+            made = getattr(field.default_factory, "__name__", "")
+            signature = signature.replace("<factory>", f"{made}()" if made.isidentifier() else "...", 1)
+    return FUNCTION.sub(r"\1", signature), returned
 
 
 def first_line(file: Path) -> str:
@@ -80,6 +95,7 @@ class Modules(SphinxDirective):
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("autodoc-process-docstring", plain_docstring, priority=400)
+    app.connect("autodoc-process-signature", plain_defaults)
     app.connect("autodoc-skip-member", skip)
     app.add_directive("modules", Modules)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

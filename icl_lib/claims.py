@@ -98,7 +98,7 @@ def misses(interval: Interval, criterion: Mapping[str, object]) -> bool:
 def judge_clause(clause: Clause, measured: Measured) -> str:
     """Verdict on one clause; a control that does not fail the check makes it worthless.
 
-    >>> clause = Clause("error on unseen tasks", {"below": 0.05}, {"below": 0.2}, "attention not trained")
+    >>> clause = Clause("error", {"below": 0.05}, {"below": 0.2}, "attention not trained")
     >>> control = Interval(0.4, 0.3, 0.5, 10)
     >>> judge_clause(clause, Measured(Interval(0.02, 0.01, 0.03, 10), control))
     'reproduced'

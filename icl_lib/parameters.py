@@ -159,7 +159,8 @@ def check_values(known: Mapping[str, Parameter], values: Mapping[str, object], w
     Raises:
         ConfigError: for an unknown name, a wrong type or a number out of range, in one line that starts with ``where``.
 
-    >>> known = {"alpha": Parameter("alpha", "float", 0.8, "share of contexts of the task", Range("[0, 1]"), "")}
+    >>> alpha = Parameter("alpha", "float", 0.8, "fraction of contexts", Range("[0, 1]"), "")
+    >>> known = {"alpha": alpha}
     >>> check_values(known, {"alpha": 1})
     {'alpha': 1.0}
     >>> check_values(known, {"alpa": 0.5})

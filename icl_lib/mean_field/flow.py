@@ -147,7 +147,8 @@ def flow(
     >>> from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers
     >>> teacher = teachers([TeacherConfig(n=2, d=4, k=2)], Erf())
     >>> mu = initial_particles([InitConfig(n=50, d=4, k=2)])
-    >>> state, history = flow(Erf(), teacher, start(mu), FlowConfig(method="rk4", dt=0.1, t_end=0.2, every=0.1))
+    >>> config = FlowConfig(method="rk4", dt=0.1, t_end=0.2, every=0.1)
+    >>> state, history = flow(Erf(), teacher, start(mu), config)
     >>> state.step, history["time"].round(6).tolist()
     (2, [0.0, 0.1, 0.2])
     >>> bool(history["loss"].is_monotonic_decreasing)

@@ -60,7 +60,8 @@ def extreme_eigenvalues(kernel: Kernel, teacher: Particles, mu: Particles) -> Fl
 
     >>> from icl_lib.mean_field.erf import Erf
     >>> from icl_lib.mean_field.saddles import SaddleConfig, saddle
-    >>> lowest, largest = extreme_eigenvalues(Erf(), *saddle(SaddleConfig((1.0, 0.6), (1,), d=4), Erf()))[0]
+    >>> teacher, mu = saddle(SaddleConfig(spectrum=(1.0, 0.6), missing=(1,), d=4), Erf())
+    >>> lowest, largest = extreme_eigenvalues(Erf(), teacher, mu)[0]
     >>> bool(lowest < -1e-3), bool(largest > 0)
     (True, True)
     """

@@ -18,8 +18,9 @@ def plateaus(history: pd.DataFrame, prominence: float = 1.0) -> pd.DataFrame:
         One row per plateau: member, time and loss where the member is slowest.
 
     >>> time = np.linspace(0, 20, 201)
-    >>> loss = 1 / (1 + np.exp(time - 4)) + 1 / (1 + np.exp(time - 16))  # falls around 4 and 16, rests between
-    >>> plateaus(pd.DataFrame({"member": 0, "time": time, "loss": loss}))["time"].round(1).tolist()
+    >>> loss = 1 / (1 + np.exp(time - 4)) + 1 / (1 + np.exp(time - 16))  # falls twice
+    >>> history = pd.DataFrame({"member": 0, "time": time, "loss": loss})
+    >>> plateaus(history)["time"].round(1).tolist()
     [10.0]
     """
     require_number("prominence", prominence, low=0)

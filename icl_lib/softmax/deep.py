@@ -148,8 +148,8 @@ def train_deep(
 
     >>> from icl_lib.softmax.gpt import GPTConfig
     >>> from icl_lib.softmax.tasks import uniform_cover
-    >>> config = DeepConfig(tasks=uniform_cover(6, 3, 0), model=GPTConfig(depth=1, heads=1, width=8), n_steps=2, batch_size=16)
-    >>> train_deep([config]).step
+    >>> model, tasks = GPTConfig(depth=1, heads=1, width=8), uniform_cover(6, 3, seed=0)
+    >>> train_deep([DeepConfig(tasks=tasks, model=model, n_steps=2, batch_size=16)]).step
     2
     """
     require(len({c.common() for c in configs}) == 1, "configs", "ensemble", "alike in sizes, lengths and optimiser")

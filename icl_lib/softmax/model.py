@@ -144,7 +144,8 @@ def forward(params: Params, patterns: Patterns, prompts: Prompts) -> Activations
     >>> from icl_lib.softmax.patterns import draw_patterns, stack_patterns
     >>> from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
     >>> patterns = stack_patterns([draw_patterns(PatternConfig(), seed=0)])
-    >>> prompts = sample_prompts([PromptConfig()], task_table([((0, 1),)]), [0], patterns.counts, 50, "eval")
+    >>> rules, tasks = [PromptConfig()], task_table([((0, 1),)])
+    >>> prompts = sample_prompts(rules, tasks, [0], patterns.counts, 50, "eval")
     >>> act = forward(init_params(ModelConfig(), PatternConfig(), seed=0), patterns, prompts)
     >>> act.output.shape
     torch.Size([1, 50])

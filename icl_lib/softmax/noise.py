@@ -48,7 +48,8 @@ def disturb(
     >>> from icl_lib.softmax.patterns import PatternConfig, draw_patterns, stack_patterns
     >>> from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
     >>> patterns = stack_patterns([draw_patterns(PatternConfig(), seed=0)])
-    >>> prompts = sample_prompts([PromptConfig()], task_table([((0, 1),)]), [0], patterns.counts, 5, "eval")
+    >>> rules, tasks = [PromptConfig()], task_table([((0, 1),)])
+    >>> prompts = sample_prompts(rules, tasks, [0], patterns.counts, 5, "eval")
     >>> disturb(prompts, patterns, Noise(label=0.1, input=0.5), seeds=[0], step=0).shape
     torch.Size([1, 5, 60, 21])
     """

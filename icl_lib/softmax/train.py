@@ -38,7 +38,7 @@ class TrainConfig:
         train_attention: False freezes W_Q and W_K at their initial values (a control).
         require_cover: refuse a T_tr that misses a (pattern, label) pair.
 
-    >>> TrainConfig(tasks=((0, 1), (1, 0)), patterns=PatternConfig(n_idr=3), require_cover=False).n_steps
+    >>> TrainConfig(tasks=((0, 1), (1, 2), (2, 0)), patterns=PatternConfig(n_idr=3)).n_steps
     300
     """
 
@@ -198,8 +198,7 @@ def train(
         every: steps between two calls of ``on_progress``, which may report or save the state.
 
     >>> from icl_lib.softmax.tasks import uniform_cover
-    >>> configs = [TrainConfig(tasks=uniform_cover(6, 3, seed), seed=seed, n_steps=2) for seed in range(3)]
-    >>> ensemble = train(configs)
+    >>> ensemble = train([TrainConfig(uniform_cover(6, 3, s), seed=s, n_steps=2) for s in range(3)])
     >>> ensemble.seeds, ensemble.losses.shape
     ([0, 1, 2], torch.Size([3, 2]))
     """
