@@ -37,7 +37,7 @@ def plain_docstring(app: Sphinx, what: str, name: str, obj: object, options: obj
         if not example:
             lines[number] = plain(line)
         if raises and (found := EXCEPTION.match(line)) and isinstance(kind := known.get(found[1]), type):
-            lines[number] = line.replace(found[1], f"~{kind.__module__}.{found[1]}", 1)
+            lines[number] = lines[number].replace(found[1], f"~{kind.__module__}.{found[1]}", 1)
 
 
 def skip(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
