@@ -3,7 +3,9 @@
 import ast
 import re
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
+from inspect import isclass, isroutine
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +21,35 @@ EXCEPTION = re.compile(r"    (\w+):")
 MARKUP = re.compile(r"[*|\\]|_(?!\w)")  # of reStructuredText; formulas such as |f|_* are full of it
 
 
-def plain(line: str) -> str:
+def reference(text: str, known: Mapping[str, Any]) -> str:
+    """What stands in backquotes: a link if it is a name of the library that the module knows, or a module beside it."""
+    thing: Any = known.get(text)
+    public = (isclass(thing) or isroutine(thing)) and not text.startswith("_")
+    if public and thing.__module__.split(".")[0] == "icl_lib":
+        return f":py:obj:`~{thing.__module__}.{thing.__qualname__}`"
+    if text.endswith(".py") and "__file__" in known and Path(known["__file__"]).with_name(text).is_file():
+        return f":py:mod:`{text} <{known['__name__'].rpartition('.')[0]}.{text.removesuffix('.py')}>`"
+    return f"``{text}``"
+
+
+def plain(line: str, known: Mapping[str, Any]) -> str:
     """A line of a docstring whose only markup are literals, in one or two backquotes."""
     parts = LITERAL.split(line)
     parts[::2] = [MARKUP.sub(r"\\\g<0>", part) for part in parts[::2]]
-    parts[1::2] = [f"``{part.strip('`')}``" for part in parts[1::2]]
+    parts[1::2] = [reference(part.strip("`"), known) for part in parts[1::2]]
     return "".join(parts)
 
 
 def plain_docstring(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """All lines but examples and their outputs, before napoleon looks for sections; exceptions with their modules."""
-    known = vars(sys.modules.get(getattr(obj, "__module__", ""), object))
+    module = sys.modules.get(name if what == "module" else getattr(obj, "__module__", ""))
+    known = vars(module) if module else {}
     example, raises = False, False
     for number, line in enumerate(lines):
         example = line.lstrip().startswith(">>>") or (example and bool(line.strip()))
         raises = line == "Raises:" or (raises and line[:1] in (" ", ""))
         if not example:
-            lines[number] = plain(line)
+            lines[number] = plain(line, known)
         if raises and (found := EXCEPTION.match(line)) and isinstance(kind := known.get(found[1]), type):
             lines[number] = lines[number].replace(found[1], f"~{kind.__module__}.{found[1]}", 1)
 
