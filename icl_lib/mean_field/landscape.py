@@ -33,7 +33,7 @@ class Covariances(NamedTuple):
 
     @property
     def m(self) -> Float[Tensor, "E k0 k"]:
-        """M = A B^{-1}: the best linear map from h_mu to f°."""
+        """M = A B^{-1}, the best linear map from h_mu to f°."""
         return self.a @ self.optimum
 
     @property
