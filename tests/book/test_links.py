@@ -55,6 +55,9 @@ def test_search_leads_to_a_page(html: Path, visit: Visit) -> None:
     visit.page.wait_for_selector("#search-results li a", timeout=20_000)
     found = visit.page.locator("#search-results li a").evaluate_all("links => links.map(link => link.href)")
     assert found and visit.remote == []
+    visit.page.wait_for_load_state(
+        "networkidle"
+    )  # it reads the pages that it found; left alone, the next test sees that fail
     for address in found:
         file, anchor = target(html / "search.html", address)
         assert file.is_file() and anchor in anchors(file), address
