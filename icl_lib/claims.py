@@ -75,7 +75,11 @@ def _bounds(criterion: Mapping[str, object]) -> tuple[str, float, float]:
 
 
 def meets(interval: Interval, criterion: Mapping[str, object]) -> bool:
-    """Whether the whole interval meets the criterion."""
+    """Whether the whole interval meets the criterion.
+
+    >>> meets(Interval(0.9, 0.8, 1.0, 10), {"inside": [0.75, 1.25]})
+    True
+    """
     kind, low, high = _bounds(criterion)
     if kind == "below":
         return bool(interval.high < high)
@@ -92,7 +96,15 @@ def misses(interval: Interval, criterion: Mapping[str, object]) -> bool:
 
 
 def judge_clause(clause: Clause, measured: Measured) -> str:
-    """Verdict on one clause; a control that does not fail the check makes it worthless."""
+    """Verdict on one clause; a control that does not fail the check makes it worthless.
+
+    >>> clause = Clause("error", {"below": 0.05}, {"below": 0.2}, "attention not trained")
+    >>> control = Interval(0.4, 0.3, 0.5, 10)
+    >>> judge_clause(clause, Measured(Interval(0.02, 0.01, 0.03, 10), control))
+    'reproduced'
+    >>> judge_clause(clause, Measured(Interval(0.06, 0.04, 0.08, 10), control))
+    'partly'
+    """
     if not misses(measured.control, clause.passes):
         return "not reproduced"
     if meets(measured.value, clause.passes):

@@ -25,6 +25,7 @@ def settings(changed: Mapping[str, object]) -> str:
 
 
 def list_command(args: argparse.Namespace, here: Path) -> int:
+    """``icl list``: chapters with their run times, or their parameters too."""
     chosen = [book.find(name, here) for name in args.chapters] or book.chapters(here)
     for chapter in chosen:
         seconds = book.run_seconds(chapter)
@@ -42,6 +43,7 @@ def list_command(args: argparse.Namespace, here: Path) -> int:
 
 
 def run_command(args: argparse.Namespace, here: Path) -> int:
+    """``icl run``: one chapter with other parameters, into a folder of its own."""
     chapter = book.find(args.chapter, here)
     require_device(chapter, args.device)
     given = with_seeds(chapter, pairs(chapter, args.given), args.seeds)
@@ -58,6 +60,7 @@ def run_command(args: argparse.Namespace, here: Path) -> int:
 
 
 def sweep_command(args: argparse.Namespace, here: Path) -> int:
+    """``icl sweep``: many settings; 1 as exit status unless every point is finished."""
     chapter = book.find(args.chapter, here)
     require_device(chapter, args.device, here=args.scheduler == "local")
     require(args.jobs is None or args.jobs >= 1, "jobs", args.jobs, "at least 1")
@@ -94,11 +97,13 @@ def folder_state(folder: Path, here: Path, found: sweep.State | None = None) -> 
 
 
 def status_command(args: argparse.Namespace, here: Path) -> int:
+    """``icl status``: what a sweep's folder holds."""
     print(*summary(folder_state(args.folder, here)), sep="\n")
     return 0
 
 
 def report_command(args: argparse.Namespace, here: Path) -> int:
+    """``icl report``: a sweep's folder as one HTML file."""
     chapter = book.find(sweep.known_jobs(args.folder, here)[0], here)
     found = folder_state(args.folder, here)
     gather(args.folder, found)
@@ -107,6 +112,7 @@ def report_command(args: argparse.Namespace, here: Path) -> int:
 
 
 def verify_command(args: argparse.Namespace, here: Path) -> int:
+    """``icl verify``: chapters executed again and compared with what is committed; 1 as exit status if they differ."""
     chosen = [book.find(name, here) for name in args.chapters] or book.chapters(here)
     different = 0
     for chapter in chosen:

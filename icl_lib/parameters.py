@@ -158,6 +158,15 @@ def check_values(known: Mapping[str, Parameter], values: Mapping[str, object], w
 
     Raises:
         ConfigError: for an unknown name, a wrong type or a number out of range, in one line that starts with ``where``.
+
+    >>> alpha = Parameter("alpha", "float", 0.8, "fraction of contexts", Range("[0, 1]"), "")
+    >>> known = {"alpha": alpha}
+    >>> check_values(known, {"alpha": 1})
+    {'alpha': 1.0}
+    >>> check_values(known, {"alpa": 0.5})
+    Traceback (most recent call last):
+    ...
+    icl_lib.validate.ConfigError: alpa=0.5: unknown parameter (did you mean alpha?); this chapter has alpha
     """
     for name, value in values.items():
         if name not in known:
@@ -168,7 +177,11 @@ def check_values(known: Mapping[str, Parameter], values: Mapping[str, object], w
 
 
 def parse_value(text: str, kind: str) -> object:
-    """The literal that a text says, or the text itself; nothing is evaluated. ``kind`` tells a string from a number."""
+    """The literal that a text says, or the text itself; nothing is evaluated. ``kind`` tells a string from a number.
+
+    >>> parse_value("[0.2, 0.4]", "list[float]"), parse_value("true", "bool"), parse_value("1", "str")
+    ([0.2, 0.4], True, '1')
+    """
     if kind == "str":
         return text
     try:

@@ -13,6 +13,9 @@ class Range:
 
     Raises:
         ConfigError: for text that is no interval, or whose ends are the wrong way round.
+
+    >>> 0 in Range("(0, 1]"), 1 in Range("(0, 1]")
+    (False, True)
     """
 
     text: str = "(-inf, inf)"

@@ -52,6 +52,10 @@ def mean_interval(values: ArrayLike, level: float = 0.95, method: str = "t", see
     Raises:
         ConfigError: fewer than two values (BCa: eight), one that is not finite, a level outside (0, 1), an unknown
             method, or BCa of values that differ by rounding only.
+
+    >>> found = mean_interval([0.9, 1.0, 1.1])
+    >>> [round(x, 4) for x in found]
+    [1.0, 0.7516, 1.2484, 3]
     """
     x = _vector("values", values)
     _check_level(level)
@@ -89,6 +93,9 @@ def error_interval(n_errors: ArrayLike, n_prompts: ArrayLike, level: float = 0.9
 
     Raises:
         ConfigError: fewer than two seeds, sizes that differ, counts not finite, below 0 or above n_prompts.
+
+    >>> error_interval([0, 0, 0], 1000).high > 0  # no error seen, and still no bare 0
+    True
     """
     errors = _vector("n_errors", n_errors)
     _check_level(level)
@@ -150,6 +157,9 @@ def holm(pvalues: ArrayLike) -> np.ndarray:
 
     Raises:
         ConfigError: no p-value, or one outside [0, 1].
+
+    >>> holm([0.01, 0.04]).round(4).tolist()
+    [0.02, 0.04]
     """
     p = np.asarray(pvalues, float)
     require(p.ndim == 1 and len(p) > 0, "pvalues", p.shape, "a sequence of at least one")

@@ -37,6 +37,11 @@ def summarise(
     Args:
         table: one row per seed and setting.
         together: make the intervals hold all at once (Bonferroni over the settings).
+
+    >>> table = pd.DataFrame({"alpha": [0.4, 0.4, 0.8, 0.8], "seed": [0, 1, 0, 1]})
+    >>> found = summarise(table.assign(margin=[1.0, 3.0, 5.0, 5.0]), ["alpha"], "margin")
+    >>> found[["alpha", "estimate", "n"]].to_numpy().tolist()
+    [[0.4, 2.0, 2.0], [0.8, 5.0, 2.0]]
     """
     groups = list(table.groupby(list(by), sort=False))
     each = simultaneous(level, len(groups)) if together else level

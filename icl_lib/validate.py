@@ -23,7 +23,13 @@ def require(ok: bool, field: str, value: object, allowed: str) -> None:
 def require_number(
     field: str, value: object, low: float = -math.inf, high: float = math.inf, allowed: str = ""
 ) -> None:
-    """Refuse anything but a finite real number (no bool) in the closed range [`low`, `high`]."""
+    """Refuse anything but a finite real number (no bool) in the closed range [`low`, `high`].
+
+    >>> require_number("alpha", "0.5", 0, 1)
+    Traceback (most recent call last):
+    ...
+    icl_lib.validate.ConfigError: alpha='0.5': must be a finite number in [0, 1]
+    """
     ok = (
         isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and low <= float(value) <= high
     )

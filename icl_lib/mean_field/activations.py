@@ -162,6 +162,14 @@ ACTIVATIONS = {one.name: one for one in _ALL}
 
 
 def activation(name: str) -> Activation:
-    """One of ``ACTIVATIONS`` by name; refuses others."""
+    """One of ``ACTIVATIONS`` by name; refuses others.
+
+    >>> activation("tanh").mean(torch.tensor([1.0, 2.0])).tolist()
+    [0.0, 0.0]
+    >>> activation("softplus")
+    Traceback (most recent call last):
+    ...
+    icl_lib.validate.ConfigError: activation='softplus': must be one of 'sigmoid', 'tanh', 'erf', 'relu', 'identity'
+    """
     require_choice("activation", name, tuple(ACTIVATIONS))
     return ACTIVATIONS[name]

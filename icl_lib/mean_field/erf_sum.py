@@ -71,7 +71,11 @@ class ErfSum(Kernel):
 
 
 def sigmoid(terms: int = 4) -> ErfSum:
-    """The logistic sigmoid; errors in ``SIGMOID_ERRORS``."""
+    """The logistic sigmoid; errors in ``SIGMOID_ERRORS``.
+
+    >>> round(float(sigmoid().gram(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))), 6)  # sigma(0)^2
+    0.25
+    """
     require(terms in SIGMOID, "terms", terms, "one of " + ", ".join(map(str, SIGMOID)))
     weights, scales = SIGMOID[terms]
     return ErfSum(tuple(c / 2 for c in weights), scales, 0.5)

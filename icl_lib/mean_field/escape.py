@@ -54,7 +54,11 @@ def modes(kernel: Kernel, teacher: Particles, mu: Particles) -> Modes:
 
 
 def growth_rate(eigenvalue: Float[Tensor, " E"], dt: float = 0.0) -> Float[Tensor, " E"]:
-    """ln(1 + dt |lambda|) / dt of explicit Euler; |lambda| for dt = 0, the continuous flow."""
+    """ln(1 + dt |lambda|) / dt of explicit Euler; |lambda| for dt = 0, the continuous flow.
+
+    >>> growth_rate(torch.tensor([-2.0, -0.5])).tolist()
+    [2.0, 0.5]
+    """
     require_number("dt", dt, low=0)
     size = eigenvalue.abs()
     return torch.log1p(dt * size) / dt if dt else size

@@ -71,7 +71,16 @@ def context_moment(m: Moments, n: float, noise: float = 0.0) -> Float[Tensor, "E
 
 
 def loss_n(m: Moments, w: Float[Tensor, "E k k"], n: float, noise: float = 0.0) -> Float[Tensor, " E"]:
-    """L^n(mu, W), exactly; L_TF at n = inf. Noise in the query's label would add noise^2 / 2."""
+    """L^n(mu, W), exactly; L_TF at n = inf. Noise in the query's label would add noise^2 / 2.
+
+    >>> from icl_lib.mean_field.landscape import loss_at
+    >>> one = torch.eye(2).double()[None]
+    >>> m = Moments(Covariances(one, one, one), 4 * one)
+    >>> [round(float(loss_n(m, 0.5 * one, n)), 6) for n in (10, 1000, float("inf"))]
+    [0.325, 0.25075, 0.25]
+    >>> float(loss_at(m.cov, 0.5 * one))
+    0.25
+    """
     a, b, c = m.cov
     return _trace(c) / 2 - _trace(a @ w @ a.mT) + _trace(w.mT @ context_moment(m, n, noise) @ w @ b) / 2
 

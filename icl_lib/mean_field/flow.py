@@ -142,6 +142,17 @@ def flow(
 
     Raises:
         Diverged: a particle is not finite, or B has become singular; names the time and dt.
+
+    >>> from icl_lib.mean_field.erf import Erf
+    >>> from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers
+    >>> teacher = teachers([TeacherConfig(n=2, d=4, k=2)], Erf())
+    >>> mu = initial_particles([InitConfig(n=50, d=4, k=2)])
+    >>> config = FlowConfig(method="rk4", dt=0.1, t_end=0.2, every=0.1)
+    >>> state, history = flow(Erf(), teacher, start(mu), config)
+    >>> state.step, history["time"].round(6).tolist()
+    (2, [0.0, 0.1, 0.2])
+    >>> bool(history["loss"].is_monotonic_decreasing)
+    True
     """
     c = covariance(kernel, teacher, teacher)
     n_members = len(state.mu.p)

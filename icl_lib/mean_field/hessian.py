@@ -56,7 +56,15 @@ def hessian_product(
 
 
 def extreme_eigenvalues(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Tensor, "E 2"]:
-    """Smallest and largest eigenvalue of the particle Hessian; dense up to ``DENSE`` coordinates, Lanczos beyond."""
+    """Smallest and largest eigenvalue of the particle Hessian; dense up to ``DENSE`` coordinates, Lanczos beyond.
+
+    >>> from icl_lib.mean_field.erf import Erf
+    >>> from icl_lib.mean_field.saddles import SaddleConfig, saddle
+    >>> teacher, mu = saddle(SaddleConfig(spectrum=(1.0, 0.6), missing=(1,), d=4), Erf())
+    >>> lowest, largest = extreme_eigenvalues(Erf(), teacher, mu)[0]
+    >>> bool(lowest < -1e-3), bool(largest > 0)
+    (True, True)
+    """
     found = torch.zeros(len(mu.a), 2, dtype=mu.a.dtype)
     for e in range(len(mu.a)):
         own, known = (Particles(*(part[e : e + 1] for part in nu)) for nu in (mu, teacher))

@@ -23,6 +23,11 @@ class Kernel(ABC):
     """E[sigma(w^T x) sigma(v^T x)] for rows w of (E, N, d) and v of (E, M, d). Cost: N M (d + k) unless stated.
 
     ``smooth`` says whether ``gram`` can be differentiated twice by autograd, which Hessians need.
+
+    >>> from icl_lib.mean_field.erf import Erf
+    >>> w = torch.eye(2, 3, dtype=torch.float64)[None]
+    >>> Erf().gram(w, w)[0].round(decimals=4).tolist()  # (2 / pi) arcsin(2 / 3) on the diagonal
+    [[0.4646, 0.0], [0.0, 0.4646]]
     """
 
     smooth = True

@@ -33,7 +33,7 @@ class Covariances(NamedTuple):
 
     @property
     def m(self) -> Float[Tensor, "E k0 k"]:
-        """M = A B^{-1}: the best linear map from h_mu to f°."""
+        """M = A B^{-1}, the best linear map from h_mu to f°."""
         return self.a @ self.optimum
 
     @property
@@ -69,7 +69,14 @@ def loss_at(cov: Covariances, w: Float[Tensor, "E k k"]) -> Float[Tensor, " E"]:
 
 
 def loss(cov: Covariances) -> Float[Tensor, " E"]:
-    """L(mu) = min_W L_TF(mu, W) = 1/2 tr Sigma_zeta."""
+    """L(mu) = min_W L_TF(mu, W) = 1/2 tr Sigma_zeta.
+
+    >>> from icl_lib.mean_field.erf import Erf
+    >>> from icl_lib.mean_field.measure import TeacherConfig, teachers
+    >>> teacher = teachers([TeacherConfig(n=2, d=4, k=2, spectrum=(1.0, 0.5))], Erf())
+    >>> bool(loss(covariances(Erf(), teacher, teacher)).abs() < 1e-9)
+    True
+    """
     return _trace(cov.residual) / 2
 
 
@@ -99,6 +106,13 @@ def velocity(kernel: Kernel, teacher: Particles, mu: Particles, c: Float[Tensor,
     Raises:
         SingularCovariance: B cannot be inverted.
         NonFinite: a result is NaN or infinite.
+
+    >>> from icl_lib.mean_field.erf import Erf
+    >>> from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers
+    >>> teacher = teachers([TeacherConfig(n=2, d=4, k=2)], Erf())
+    >>> v = velocity(Erf(), teacher, initial_particles([InitConfig(n=50, d=4, k=2)]))
+    >>> v.a.shape, v.w.shape, bool(v.loss > 0)
+    (torch.Size([1, 50, 2]), torch.Size([1, 50, 4]), True)
     """
     f, q = _features(kernel, teacher, mu, mu.w)
     weighted, known = mu.a * mu.p[..., None], teacher.a * teacher.p[..., None]

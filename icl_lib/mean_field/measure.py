@@ -179,7 +179,15 @@ def _teacher(config: TeacherConfig, kernel: Kernel) -> Particles:
 
 
 def teachers(configs: Sequence[TeacherConfig], kernel: Kernel) -> Particles:
-    """An ensemble of teachers, one per config; they must agree in n, d and k."""
+    """An ensemble of teachers, one per config; they must agree in n, d and k.
+
+    >>> from icl_lib.mean_field.erf import Erf
+    >>> teacher = teachers([TeacherConfig(n=2, d=4, k=2, spectrum=(1.0, 0.5))], Erf())
+    >>> teacher.a.shape, teacher.w.shape
+    (torch.Size([1, 2, 2]), torch.Size([1, 2, 4]))
+    >>> torch.allclose(covariance(Erf(), teacher, teacher)[0], torch.tensor([1.0, 0.5]).double().diag())
+    True
+    """
     return stack([_teacher(c, kernel) for c in configs])
 
 
@@ -198,5 +206,10 @@ def _start(config: InitConfig) -> Particles:
 
 
 def initial_particles(configs: Sequence[InitConfig]) -> Particles:
-    """An ensemble of starts, one per config; they must agree in n, d and k."""
+    """An ensemble of starts, one per config; they must agree in n, d and k.
+
+    >>> mu = initial_particles([InitConfig(n=50, d=4, k=2, seed=seed) for seed in range(3)])
+    >>> mu.a.shape, mu.w.shape, round(float(mu.p.sum(-1)[0]), 6)
+    (torch.Size([3, 50, 2]), torch.Size([3, 50, 4]), 1.0)
+    """
     return stack([_start(c) for c in configs])

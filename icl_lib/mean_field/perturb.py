@@ -46,6 +46,13 @@ def displace(mu: Particles, displacement: Float[Tensor, "E N q"], budget: float)
 
     Raises:
         ConfigError: a negative budget, or a displacement that is zero or not finite.
+
+    >>> from icl_lib.mean_field.measure import InitConfig, initial_particles
+    >>> mu = initial_particles([InitConfig(n=50, d=4, k=2)])
+    >>> moved = displace(mu, isotropic(mu, seeds=[0]), budget=0.1)
+    >>> square = (moved.a - mu.a).square().sum(-1) + (moved.w - mu.w).square().sum(-1)
+    >>> round(float((mu.p * square).sum().sqrt()), 6)
+    0.1
     """
     require_number("budget", budget, low=0)
     size = (mu.p * displacement.square().sum(-1)).sum(-1).sqrt()

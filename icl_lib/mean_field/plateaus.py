@@ -16,6 +16,12 @@ def plateaus(history: pd.DataFrame, prominence: float = 1.0) -> pd.DataFrame:
 
     Returns:
         One row per plateau: member, time and loss where the member is slowest.
+
+    >>> time = np.linspace(0, 20, 201)
+    >>> loss = 1 / (1 + np.exp(time - 4)) + 1 / (1 + np.exp(time - 16))  # falls twice
+    >>> history = pd.DataFrame({"member": 0, "time": time, "loss": loss})
+    >>> plateaus(history)["time"].round(1).tolist()
+    [10.0]
     """
     require_number("prominence", prominence, low=0)
     require({"member", "time", "loss"} <= set(history), "history", list(history), "a table with member, time and loss")

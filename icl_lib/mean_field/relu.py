@@ -18,6 +18,10 @@ class ReLU(Zonal):
     """Exact for x ~ N(0, I_d); phi(w) = w / |w|, alpha = |w|. A particle at w = 0 has no gradient (not finite).
 
     Not ``smooth``: the closed form has no second derivative that autograd could take where two particles coincide.
+
+    >>> w = torch.tensor([[[3.0, 4.0]]], dtype=torch.float64)
+    >>> round(float(ReLU().gram(w, w)), 6)  # |w|^2 / 2
+    12.5
     """
 
     smooth = False

@@ -87,7 +87,7 @@ def trained(
         report: sees config and state after each epoch that is trained now.
 
     Raises:
-        Diverged: as ``train_one``.
+        icl_lib.mean_field.flow.Diverged: as ``train_one``.
     """
     require(len(configs) > 0, "configs", len(configs), "at least one")
     require_integer("jobs", jobs, 1)

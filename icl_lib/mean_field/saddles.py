@@ -56,6 +56,7 @@ class SaddleConfig:
         self.teacher()  # checks spectrum, size and seed
 
     def teacher(self) -> TeacherConfig:
+        """The teacher: neuron j on axis j, with this spectrum."""
         k = len(self.spectrum)
         return TeacherConfig("axes", k, self.d, k, self.size, tuple(self.spectrum), self.seed)
 
@@ -69,6 +70,12 @@ def saddle(config: SaddleConfig, kernel: Kernel) -> tuple[Particles, Particles]:
 
     Raises:
         ConfigError: for an activation that is not odd, under which features on different axes are correlated.
+
+    >>> from icl_lib.mean_field.erf import Erf
+    >>> from icl_lib.mean_field.landscape import loss
+    >>> config = SaddleConfig(spectrum=(1.0, 0.6), missing=(1,), d=4)
+    >>> round(float(loss(covariances(Erf(), *saddle(config, Erf())))), 6), config.height()
+    (0.3, 0.3)
     """
     teacher = teachers([config.teacher()], kernel)
     off = covariances(kernel, teacher, teacher).c[0]

@@ -27,6 +27,10 @@ class Sampled(Kernel):
         activation: sigma, for example ``torch.sigmoid``.
         x: inputs, drawn with an explicit generator, for example by ``gaussian_inputs``.
         smooth: whether sigma has a second derivative.
+
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    >>> float(Sampled(torch.relu, x).gram(torch.ones(1, 1, 2), torch.ones(1, 1, 2)))  # (1 + 4) / 2
+    2.5
     """
 
     def __init__(

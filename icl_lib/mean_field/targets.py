@@ -74,6 +74,14 @@ def linear_map(act: Activation, teacher: Particles) -> Float[Tensor, "E k0 d"]:
 
 
 def linear_share(act: Activation, teacher: Particles) -> Float[Tensor, " E"]:
-    """Share of the variance of f° that the best linear predictor explains: |E f° x^T|^2 / (tr C - |E f°|^2)."""
+    """Share of the variance of f° that the best linear predictor explains: |E f° x^T|^2 / (tr C - |E f°|^2).
+
+    >>> from icl_lib.mean_field.activations import activation
+    >>> from icl_lib.mean_field.measure import TeacherConfig, teachers
+    >>> act = activation("erf")
+    >>> affine_free = teachers([TeacherConfig("nonlinear", n=8, d=4, k=2)], act.kernel())
+    >>> bool(linear_share(act, affine_free) < 1e-9)
+    True
+    """
     c = covariance(act.kernel(), teacher, teacher).diagonal(dim1=1, dim2=2).sum(-1)
     return linear_map(act, teacher).square().sum((1, 2)) / (c - mean_feature(act, teacher).square().sum(-1))

@@ -66,13 +66,16 @@ class Trainer:
         self.power = float(values[-1] * (1 + 2 / n) + (values.sum() + config.prompts.noise**2) / n)
 
     def start_particles(self) -> Particles:
+        """Where the MLP starts; the raw inputs for attention without an MLP."""
         c = self.config
         return raw_inputs(c.teacher.d) if c.mode == "attention" else initial_particles([c.start])
 
     def covariances(self, mu: Particles) -> Covariances:
+        """A, B and C of these particles, with the constant where it is among the features."""
         return model_covariances(self.activation, self.teacher, mu, self.config.constant, activation(self.of), self.c)
 
     def moments(self, mu: Particles) -> Moments:
+        """A, B, C and an estimate of Q, of which the loss at n contexts is made."""
         q = q_moment(self.activation, self.teacher, mu, self.x, self.config.constant, activation(self.of))
         return Moments(self.covariances(mu), q)
 
@@ -84,6 +87,7 @@ class Trainer:
         return optimum_n(self.moments(mu), p.n_context, p.noise) if self.config.mode == "static_finite" else w
 
     def initial(self) -> State:
+        """The run before its first step."""
         mu = self.start_particles()
         return State(Transformer(mu, self.attention(mu, self.config.w_start * self.white)))
 
@@ -119,6 +123,7 @@ class Trainer:
         return state._replace(model=model, time=state.time + h), now
 
     def at(self, what: str, number: int) -> str:
+        """A message that says where in which run something went wrong."""
         c = self.config
         return f"{what} at step {number} with dt={c.dt}, cap={c.cap}, w_rate={c.w_rate} ({c.mode}, seed {c.seed})"
 

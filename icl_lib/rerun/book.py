@@ -27,7 +27,7 @@ class ChapterFile:
 
     @property
     def label(self) -> str:
-        """How the chapter is called in messages and tables: ``softmax/L1_in_domain``."""
+        """How messages and tables call the chapter, such as ``softmax/L1_in_domain``."""
         return str(self.notebook.relative_to(self.book / "chapters").with_suffix(""))
 
     def values(self, given: Mapping[str, object]) -> dict[str, object]:

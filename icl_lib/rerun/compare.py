@@ -30,6 +30,7 @@ def joined_streams(outputs: Sequence[Any]) -> list[Any]:
 
 
 def same_number(a: float, b: float) -> bool:
+    """Equal up to rounding; NaN equals NaN."""
     return math.isclose(a, b, rel_tol=REL, abs_tol=ABS) or (math.isnan(a) and math.isnan(b))
 
 

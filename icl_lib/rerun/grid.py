@@ -17,6 +17,10 @@ def grid_values(parameter: Parameter, text: str) -> list[object]:
 
     Raises:
         ConfigError: for a range that is not low:high:number.
+
+    >>> from icl_lib.ranges import ANY
+    >>> grid_values(Parameter("alpha", "float", 0.8, "", ANY, ""), "0:1:5")
+    [0.0, 0.25, 0.5, 0.75, 1.0]
     """
     if parameter.kind in ("int", "float") and ":" in text:
         parts: list[Any] = [parse_value(part, "float") for part in text.split(":")]

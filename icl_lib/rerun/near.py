@@ -23,6 +23,7 @@ def unit(number: str) -> float:
 
 
 def near_number(old: str, new: str) -> bool:
+    """Off by no more than one per cent or one unit of the last digit; counts have to be equal."""
     a, b = float(old), float(new)
     if old == new:
         return True  # NaN too
@@ -43,7 +44,13 @@ def near_interval(old: Sequence[str], new: Sequence[str]) -> bool:
 
 
 def near_text(old: str, new: str) -> bool:
-    """Equal but for numbers, and those near."""
+    """Equal but for numbers, and those near.
+
+    >>> near_text("error 0.92 [0.82, 1.02]", "error 0.95 [0.84, 1.06]")
+    True
+    >>> near_text("8 of 10 seeds", "7 of 10 seeds")
+    False
+    """
     if PIECE.sub("", old) != PIECE.sub("", new):
         return False
     for a, b in zip(PIECE.findall(old), PIECE.findall(new), strict=True):

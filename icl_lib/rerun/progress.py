@@ -26,6 +26,7 @@ class Progress:
         self.cell += 1
 
     def line(self) -> str:
+        """The line as it reads now."""
         at = f"cell {self.cell} of {self.cells}" if self.cell else "starting"
         return f"{self.name}: {at}, {clock(time.monotonic() - self.started)}{self.of}"
 

@@ -49,6 +49,7 @@ class State:
 
     @property
     def missing(self) -> list[Job]:
+        """Points that have neither finished nor failed."""
         return [job for job in self.jobs if job.key not in self.finished and job.key not in self.failed]
 
 

@@ -80,6 +80,13 @@ def answers(name: str, prompts: Prompts, patterns: Patterns, rules: Sequence[Pro
         name: one of ``LEARNERS``.
         rules: the rule of each member's prompts (the Bayes classifier knows alpha).
         setting: of the scikit-learn estimator; its defaults otherwise.
+
+    >>> from icl_lib.softmax.patterns import PatternConfig, draw_patterns, stack_patterns
+    >>> patterns = stack_patterns([draw_patterns(PatternConfig(), seed=0)])
+    >>> rule = PromptConfig(alpha=1.0, n_context=40)
+    >>> prompts = sample_prompts([rule], task_table([((0, 1),)]), [0], patterns.counts, 200, "eval")
+    >>> bool((answers("Bayes", prompts, patterns, [rule]) == prompts.target).all())
+    True
     """
     require_choice("name", name, LEARNERS)
     if name == "Bayes":

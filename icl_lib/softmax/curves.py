@@ -85,7 +85,12 @@ def steps_to_reach(
 
 
 def shortest_from_which(table: pd.DataFrame, length: str, value: str, threshold: float) -> float:
-    """The shortest length from which ``value`` stays at or below the threshold up to the longest; NaN if it never does."""
+    """The shortest length from which ``value`` stays at or below the threshold up to the longest; NaN if it never does.
+
+    >>> table = pd.DataFrame({"n_context": [5, 10, 20, 40], "error": [0.3, 0.04, 0.06, 0.01]})
+    >>> shortest_from_which(table, "n_context", "error", threshold=0.05)
+    40.0
+    """
     ordered = table.sort_values(length)
     above = np.flatnonzero(ordered[value].to_numpy() > threshold)
     first = 0 if len(above) == 0 else above[-1] + 1

@@ -92,6 +92,7 @@ class DeepEnsemble(NamedTuple):
 
     @property
     def seeds(self) -> list[int]:
+        """One seed per member."""
         return [c.seed for c in self.configs]
 
     def members(self, rows: slice) -> "DeepEnsemble":
@@ -102,6 +103,7 @@ class DeepEnsemble(NamedTuple):
 
     @property
     def step(self) -> int:
+        """Steps taken."""
         return self.losses.shape[1]
 
 
@@ -147,6 +149,12 @@ def train_deep(
 
     Raises:
         Diverged: at the first step at which a member's loss is not finite or exceeds ``EXPLODED``.
+
+    >>> from icl_lib.softmax.gpt import GPTConfig
+    >>> from icl_lib.softmax.tasks import uniform_cover
+    >>> model, tasks = GPTConfig(depth=1, heads=1, width=8), uniform_cover(6, 3, seed=0)
+    >>> train_deep([DeepConfig(tasks=tasks, model=model, n_steps=2, batch_size=16)]).step
+    2
     """
     require(len({c.common() for c in configs}) == 1, "configs", "ensemble", "alike in sizes, lengths and optimiser")
     device = compute_device() if device is None else torch.device(device)

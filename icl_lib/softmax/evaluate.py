@@ -77,6 +77,15 @@ def evaluate_params(
 def evaluate(
     ensemble: Ensemble, tasks: Sequence[Tasks], prompts: PromptConfig, n_prompts: int = 10_000, **limits: Any
 ) -> pd.DataFrame:
-    """``evaluate_params`` for a trained ensemble, with one prompt rule for all members."""
+    """``evaluate_params`` for a trained ensemble, with one prompt rule for all members.
+
+    >>> from icl_lib.softmax.tasks import uniform_cover, unseen
+    >>> from icl_lib.softmax.train import TrainConfig, train
+    >>> ensemble = train([TrainConfig(tasks=uniform_cover(6, 3, seed=0), n_steps=2)])
+    >>> new = unseen(ensemble.configs[0].tasks, 6)
+    >>> table = evaluate(ensemble, [new], PromptConfig(), n_prompts=2_000)
+    >>> int(table.loc[0, "n_prompts"]), bool(0 <= table.loc[0, "error"] <= 1)
+    (2000, True)
+    """
     rules = [prompts] * len(ensemble.configs)
     return evaluate_params(ensemble.params, ensemble.patterns, ensemble.seeds, tasks, rules, n_prompts, **limits)

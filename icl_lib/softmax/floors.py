@@ -34,6 +34,9 @@ def exact_counts(alpha: float, n_context: int) -> tuple[int, int]:
 
     Raises:
         ConfigError: alpha outside [0, 1] or n_context < 1.
+
+    >>> exact_counts(alpha=0.6, n_context=10)
+    (3, 3)
     """
     _check(alpha, n_context, 3, "exact")
     n_query = max(math.ceil(alpha * n_context / 2 - 1e-9), int(alpha > 0))
@@ -53,6 +56,11 @@ def vote_floor(alpha: float, n_context: int, n_idr: int, reading: str = "indepen
 
     Raises:
         ConfigError: alpha outside [0, 1], n_context < 1, n_idr < 3 or an unknown reading.
+
+    >>> vote_floor(alpha=0.8, n_context=1, n_idr=6)
+    0.5
+    >>> round(vote_floor(alpha=0.8, n_context=20, n_idr=6), 7)
+    3.65e-05
     """
     _check(alpha, n_context, n_idr, reading)
     if reading == "exact":
@@ -80,6 +88,9 @@ def bayes_floor(alpha: float, n_context: int, n_idr: int, reading: str = "indepe
     Raises:
         ConfigError: alpha outside [0, 1], n_context < 1, n_idr < 3, an unknown reading, or n_context so large that
             more than `MAX_CASES` pairs of partitions would have to be enumerated.
+
+    >>> bayes_floor(alpha=0.8, n_context=20, n_idr=6) <= vote_floor(alpha=0.8, n_context=20, n_idr=6)
+    True
     """
     _check(alpha, n_context, n_idr, reading)
     if reading == "exact":
@@ -125,6 +136,10 @@ def needed_context(
 
     Raises:
         ConfigError: threshold outside (0, 1/2], alpha outside (0, 1], or what `floor` refuses.
+
+    >>> n = needed_context(alpha=0.8, n_idr=6, threshold=0.01)
+    >>> vote_floor(0.8, n, 6) <= 0.01 < vote_floor(0.8, n - 1, 6)
+    True
     """
     require_number("threshold", threshold, 1e-12, 0.5, "in (0, 0.5]")
     require_number("alpha", alpha, 1e-6, 1, "in (0, 1]: at alpha = 0 the floor is 1/2 at every length")

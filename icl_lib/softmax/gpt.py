@@ -87,6 +87,9 @@ def init_gpt(config: GPTConfig, patterns: PatternConfig, seed: int) -> GPTParams
     """Initial weights of one member (E = 1), from the stream (seed, "init gpt").
 
     As GPT-2: N(0, .02^2), over sqrt(2 depth) for the two maps of a block that write to the residual stream; biases 0.
+
+    >>> init_gpt(GPTConfig(depth=1, heads=1, width=8), PatternConfig(), seed=0).qkv.shape
+    torch.Size([1, 1, 8, 3, 1, 8])
     """
     gen, w, h, n = generator(seed, "init gpt"), config.width, config.heads, config.depth
 

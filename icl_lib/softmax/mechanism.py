@@ -30,6 +30,7 @@ class Snapshots(NamedTuple):
 
     @property
     def seeds(self) -> list[int]:
+        """One seed per member."""
         return [c.seed for c in self.configs]
 
     def ensemble(self, step: int) -> Ensemble:
@@ -89,7 +90,11 @@ def score_gap(params: Params, patterns: Patterns) -> Float[Tensor, " E"]:
 
 
 def mass_of_gap(gap: Float[Tensor, " E"], n_same: int, n_context: int) -> Float[Tensor, " E"]:
-    """Attention mass on n_same of n_context contexts, n e^gap / (n e^gap + l - n), if all gaps are equal and kappa = 0."""
+    """Attention mass on n_same of n_context contexts, n e^gap / (n e^gap + l - n), if all gaps are equal and kappa = 0.
+
+    >>> round(float(mass_of_gap(torch.tensor([0.0]), n_same=3, n_context=10)), 4)
+    0.3
+    """
     return (gap + math.log(n_same / (n_context - n_same))).sigmoid()
 
 

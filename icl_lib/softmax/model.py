@@ -58,14 +58,17 @@ class Params(NamedTuple):
 
     @property
     def w_q(self) -> Float[Tensor, "E d d"]:
+        """W_Q, a view."""
         return self.w_qkv.chunk(3, dim=1)[0]
 
     @property
     def w_k(self) -> Float[Tensor, "E d d"]:
+        """W_K, a view."""
         return self.w_qkv.chunk(3, dim=1)[1]
 
     @property
     def w_v(self) -> Float[Tensor, "E d d"]:
+        """W_V, a view."""
         return self.w_qkv.chunk(3, dim=1)[2]
 
 
@@ -136,7 +139,19 @@ def _forward(params: Params, tables: _Tables, prompts: Prompts) -> Activations:
 
 
 def forward(params: Params, patterns: Patterns, prompts: Prompts) -> Activations:
-    """The model's output for each prompt, with what led to it."""
+    """The model's output for each prompt, with what led to it.
+
+    >>> from icl_lib.softmax.patterns import draw_patterns, stack_patterns
+    >>> from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
+    >>> patterns = stack_patterns([draw_patterns(PatternConfig(), seed=0)])
+    >>> rules, tasks = [PromptConfig()], task_table([((0, 1),)])
+    >>> prompts = sample_prompts(rules, tasks, [0], patterns.counts, 50, "eval")
+    >>> act = forward(init_params(ModelConfig(), PatternConfig(), seed=0), patterns, prompts)
+    >>> act.output.shape
+    torch.Size([1, 50])
+    >>> torch.allclose(act.attention.sum(-1), torch.ones(1, 50))
+    True
+    """
     return _forward(params, _tables(params, patterns, prompts), prompts)
 
 

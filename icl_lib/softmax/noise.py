@@ -43,7 +43,16 @@ class Dense(NamedTuple):
 def disturb(
     prompts: Prompts, patterns: Patterns, noise: Noise, seeds: Sequence[int], step: int
 ) -> Float[Tensor, "E B d l_plus_1"]:
-    """Dense tokens of the prompts with the noise of stream (seed, "noise", step) on them."""
+    """Dense tokens of the prompts with the noise of stream (seed, "noise", step) on them.
+
+    >>> from icl_lib.softmax.patterns import PatternConfig, draw_patterns, stack_patterns
+    >>> from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
+    >>> patterns = stack_patterns([draw_patterns(PatternConfig(), seed=0)])
+    >>> rules, tasks = [PromptConfig()], task_table([((0, 1),)])
+    >>> prompts = sample_prompts(rules, tasks, [0], patterns.counts, 5, "eval")
+    >>> disturb(prompts, patterns, Noise(label=0.1, input=0.5), seeds=[0], step=0).shape
+    torch.Size([1, 5, 60, 21])
+    """
     gens = [generator(seed, "noise", step) for seed in seeds]
     flips = torch.stack([torch.rand(prompts.label.shape[1:], generator=g) < noise.label for g in gens])
     tokens = prompts._replace(label=torch.where(flips, -prompts.label, prompts.label)).dense(patterns)

@@ -32,6 +32,11 @@ def outside_span(patterns: Patterns, n_odi: int, seed: int) -> Float[Tensor, "I 
 
     Raises:
         ConfigError: if d_x - M1 - M2 dimensions do not hold n_odi of them.
+
+    >>> from icl_lib.softmax.patterns import PatternConfig, draw_patterns
+    >>> patterns = draw_patterns(PatternConfig(d_x=40), seed=0)
+    >>> bool((outside_span(patterns, 5, seed=0) @ patterns.relevant.T).abs().max() < 1e-5)
+    True
     """
     trained = torch.cat([patterns.relevant, patterns.irrelevant])
     free = patterns.d_x - len(trained)

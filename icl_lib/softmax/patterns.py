@@ -22,6 +22,11 @@ class PatternConfig:
         beta: norm of every pattern.
         d_x: dimension of the inputs, at least M1 + M2 since all patterns are orthogonal.
         d_y: dimension of the label embedding.
+
+    >>> PatternConfig(n_idr=2)
+    Traceback (most recent call last):
+    ...
+    icl_lib.validate.ConfigError: n_idr=2: must be an integer >= 3 (with 2 there is no third pattern for the other contexts, and no pair of patterns that training has not seen)
     """
 
     n_idr: int = 6
@@ -58,10 +63,12 @@ class Patterns(NamedTuple):
 
     @property
     def relevant(self) -> Float[Tensor, "*e R d_x"]:
+        """The mu_j, without their label part."""
         return self.basis[..., : self.n_relevant, : self.d_x]
 
     @property
     def irrelevant(self) -> Float[Tensor, "*e I d_x"]:
+        """The nu_k, without their label part."""
         return self.basis[..., self.n_relevant : -1, : self.d_x]
 
     @property
@@ -94,7 +101,15 @@ def orthonormal(n: int, dim: int, gen: torch.Generator, dtype: torch.dtype = tor
 
 
 def draw_patterns(config: PatternConfig, seed: int) -> Patterns:
-    """A random frame of in-domain patterns and a random label direction, for one seed."""
+    """A random frame of in-domain patterns and a random label direction, for one seed.
+
+    >>> patterns = draw_patterns(PatternConfig(n_idr=6, n_idi=24, beta=2.0), seed=0)
+    >>> patterns.counts
+    (6, 24)
+    >>> gram = patterns.relevant @ patterns.relevant.T
+    >>> torch.allclose(gram, 4 * torch.eye(6), atol=1e-5)
+    True
+    """
     gen = generator(seed, "patterns")
     frame = config.beta * orthonormal(config.n_idr + config.n_idi, config.d_x, gen)
     label = orthonormal(1, config.d_y, gen)[0]
@@ -114,6 +129,10 @@ def ood_mixing(n_odr: int, n_idr: int, s1: float, seed: int, norm: str = "kept")
 
     Raises:
         ConfigError: if no orthonormal rows with that sum exist; the message states the bound.
+
+    >>> c = ood_mixing(n_odr=3, n_idr=6, s1=1.2, seed=0)
+    >>> torch.allclose(c.sum(1), torch.tensor(1.2)), torch.allclose(c @ c.T, torch.eye(3), atol=1e-5)
+    (True, True)
     """
     require_integer("n_odr", n_odr, 1, n_idr - 1, f"an integer between 1 and n_idr - 1 = {n_idr - 1}")
     require_number("s1", s1)

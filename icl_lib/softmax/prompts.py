@@ -52,7 +52,8 @@ class Prompts(NamedTuple):
         parts: (E, B, 2, l), relevant and irrelevant pattern of each context, as rows of ``Patterns.basis``.
         kappa: (E, B, l), size of the irrelevant part.
         label: (E, B, l), +1 or -1.
-        query_parts: (E, B, 2), query_kappa: (E, B): the same for the query.
+        query_parts: (E, B, 2), the same for the query.
+        query_kappa: (E, B), the same for the query.
         target: (E, B), z, the query's label.
     """
 
@@ -135,6 +136,14 @@ def sample_prompts(
         seeds: one per member; member e draws from the stream (seeds[e], purpose, step) and from
             nothing else, so it draws what a solo run with that seed draws.
         n_patterns: numbers of relevant and irrelevant patterns.
+
+    >>> rule = PromptConfig(alpha=0.6, n_context=10, reading="exact")
+    >>> tasks = task_table([((0, 1), (1, 0))])
+    >>> prompts = sample_prompts([rule], tasks, [0], (6, 24), 100, "eval")
+    >>> prompts.label.shape
+    torch.Size([1, 100, 10])
+    >>> bool((prompts.same_pattern().sum(-1) == 3).all())
+    True
     """
     l, n_idr, n_other = configs[0].n_context, n_patterns[0], 2 * (n_patterns[0] - 2)
     require(len({(c.n_context, c.reading) for c in configs}) == 1, "configs", configs, "alike in n_context and reading")

@@ -58,6 +58,10 @@ def keep(scores: Scores, rates: Sequence[float], among: Bool[Tensor, "E m"] | No
         scores: the lowest go first.
         rates: fractions pruned, in [0, 1]; the number pruned is rounded to the nearest integer.
         among: neurons that may be pruned (all by default); rates are fractions of their number.
+
+    >>> scores = torch.tensor([[0.3, 0.1, 0.4, 0.2]])
+    >>> keep(scores, [0.5]).tolist()
+    [[[True, False, True, False]]]
     """
     for rate in rates:
         require_number("rates", rate, 0, 1)
@@ -68,7 +72,15 @@ def keep(scores: Scores, rates: Sequence[float], among: Bool[Tensor, "E m"] | No
 
 
 def prune(params: Params, kept: Bool[Tensor, "E m"]) -> Params:
-    """The weights with the rows of W_O that are not kept set to 0; a neuron without input is silent."""
+    """The weights with the rows of W_O that are not kept set to 0; a neuron without input is silent.
+
+    >>> from icl_lib.softmax.model import ModelConfig, init_params
+    >>> from icl_lib.softmax.patterns import PatternConfig
+    >>> params = init_params(ModelConfig(m=100), PatternConfig(), seed=0)
+    >>> pruned = prune(params, keep(magnitude(params, [0]), [0.4])[:, 0])
+    >>> int((pruned.w_o.norm(dim=-1) == 0).sum())
+    40
+    """
     return params._replace(w_o=params.w_o * kept[..., None])
 
 

@@ -12,7 +12,13 @@ from icl_lib.softmax.tasks import all_tasks
 
 
 def prompt_table(patterns: PatternConfig, prompts: PromptConfig, seed: int) -> pd.DataFrame:
-    """One drawn prompt, a row per token (the query last): pattern numbers, kappa, label, whether it matches the query."""
+    """One drawn prompt, a row per token (the query last): pattern numbers, kappa, label, whether it matches the query.
+
+    >>> from icl_lib.softmax.patterns import PatternConfig
+    >>> from icl_lib.softmax.prompts import PromptConfig
+    >>> prompt_table(PatternConfig(), PromptConfig(n_context=4), seed=0).shape[0]
+    5
+    """
     tasks = task_table([all_tasks(patterns.n_idr)])
     p = sample_prompts([prompts], tasks, [seed], (patterns.n_idr, patterns.n_idi), 1, "shown")
     index = [*p.parts[0, 0].T.tolist(), p.query_parts[0, 0].tolist()]

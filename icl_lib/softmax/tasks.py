@@ -20,7 +20,11 @@ def all_tasks(n_idr: int) -> Tasks:
 
 
 def unseen(tasks: Tasks, n_idr: int) -> Tasks:
-    """All tasks that are not in ``tasks``."""
+    """All tasks that are not in ``tasks``.
+
+    >>> unseen(((0, 1), (1, 2), (2, 0)), n_idr=3)
+    ((0, 2), (1, 0), (2, 1))
+    """
     return tuple(task for task in all_tasks(n_idr) if task not in set(tasks))
 
 
@@ -53,6 +57,10 @@ def uniform_cover(n_idr: int, rounds: int, seed: int) -> Tasks:
 
     The patterns are put in a random circle; round s adds the tasks (i, i + s) for every i. The
     order of the rounds is random too, except that a single round is always the cycle of length M1.
+
+    >>> tasks = uniform_cover(n_idr=6, rounds=3, seed=0)
+    >>> len(tasks), sorted(a for a, b in tasks) == sorted(b for a, b in tasks)
+    (18, True)
     """
     require_integer("rounds", rounds, 1, n_idr - 1, f"an integer between 1 and n_idr - 1 = {n_idr - 1}")
     order = _order(n_idr, seed)

@@ -38,6 +38,9 @@ class TrainConfig:
         fixed_prompts: size of a dataset drawn once, or None for fresh prompts at every step.
         train_attention: False freezes W_Q and W_K at their initial values (a control).
         require_cover: refuse a T_tr that misses a (pattern, label) pair.
+
+    >>> TrainConfig(tasks=((0, 1), (1, 2), (2, 0)), patterns=PatternConfig(n_idr=3)).n_steps
+    300
     """
 
     tasks: Tasks
@@ -90,6 +93,7 @@ class Ensemble(NamedTuple):
 
     @property
     def seeds(self) -> list[int]:
+        """One seed per member."""
         return [c.seed for c in self.configs]
 
 
@@ -202,6 +206,11 @@ def train(
         start: a saved state to go on from; by default the initial one.
         every: steps between two calls of ``on_progress``, which may report or save the state.
         device: where the steps are taken, by default ``compute_device()``; the result is on the CPU.
+
+    >>> from icl_lib.softmax.tasks import uniform_cover
+    >>> ensemble = train([TrainConfig(uniform_cover(6, 3, s), seed=s, n_steps=2) for s in range(3)])
+    >>> ensemble.seeds, ensemble.losses.shape
+    ([0, 1, 2], torch.Size([3, 2]))
     """
     require(len({c.n_steps for c in configs}) == 1, "n_steps", {c.n_steps for c in configs}, "the same for all members")
     patterns, state = stacked_patterns(configs), start or initial_state(configs)

@@ -9,7 +9,7 @@ from tests.book.axe import violations
 from tests.book.conftest import Visit
 
 THREE = ["index.html", "chapters/softmax/L1_in_domain.html", "chapters/play_transformer.html"]
-SAMPLE = [*THREE, "chapters/compare.html", "chapters/all_results.html"]
+SAMPLE = [*THREE, "chapters/compare.html", "chapters/all_results.html", "chapters/api/softmax_data.html"]
 LOOKS = [(1280, "dark"), (400, "light"), (400, "dark")]
 CALM = "*, ::before, ::after { transition: none !important; animation: none !important; }"
 

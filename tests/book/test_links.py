@@ -40,12 +40,24 @@ def test_links_and_anchors_resolve(html: Path) -> None:
     assert broken == []
 
 
+def test_names_in_code_lead_to_the_library(html: Path) -> None:
+    for notebook in sorted(Path("chapters").glob("*/[KL]*_*.ipynb")):
+        page = soup(html / notebook.with_suffix(".html"))
+        links = {(link.text, link["title"], urldefrag(link["href"])[1]) for link in page.select("pre a.code-link")}
+        assert ("Chapter", "icl_lib.chapter.Chapter", "icl_lib.chapter.Chapter") in links, notebook
+        assert ("chapter.record", "icl_lib.chapter.Chapter.record", "icl_lib.chapter.Chapter.record") in links, notebook
+        assert all(title == anchor or anchor == f"module-{title}" for _, title, anchor in links)
+
+
 def test_search_leads_to_a_page(html: Path, visit: Visit) -> None:
     visit.page.set_viewport_size({"width": 1280, "height": 900})
     visit.open((html / "search.html").as_uri() + "?q=hinge")
     visit.page.wait_for_selector("#search-results li a", timeout=20_000)
     found = visit.page.locator("#search-results li a").evaluate_all("links => links.map(link => link.href)")
     assert found and visit.remote == []
+    visit.page.wait_for_load_state(
+        "networkidle"
+    )  # it reads the pages that it found; left alone, the next test sees that fail
     for address in found:
         file, anchor = target(html / "search.html", address)
         assert file.is_file() and anchor in anchors(file), address

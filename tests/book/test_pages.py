@@ -12,7 +12,8 @@ from tests.book.conftest import Visit
 
 TOC = yaml.safe_load(Path("_toc.yml").read_text())
 PAGES = ["index.html"]
-for entry in (entry for part in TOC["parts"] for entry in part["chapters"]):
+TOP = [entry for part in TOC["parts"] for entry in part["chapters"]]
+for entry in [below for top in TOP for below in (top, *top.get("sections", []))]:
     found = sorted(Path().glob(entry["glob"])) if "glob" in entry else [Path(entry["file"])]
     PAGES += [str(file.with_suffix(".html")) for file in found if not file.is_dir()]
 LOADS = {
