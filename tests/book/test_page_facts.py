@@ -27,7 +27,15 @@ def said(page: Path) -> list[str]:
     """The pieces of the line, as a reader sees them; none where there is no line."""
     found = LINE.findall(page.read_text())
     assert len(found) <= 1 and page.read_text().count('class="page-facts"') == len(found)
-    return entities.unescape(re.sub(r"<.*?>", "", found[0])).split(" · ") if found else []
+    return (
+        entities.unescape(re.sub(r"<a .*?</a>|<.*?>", "", found[0])).removesuffix(" · ").split(" · ") if found else []
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in CHAPTERS if name.count("/") == 2])
+def test_a_chapter_leads_to_what_its_symbols_mean(html: Path, name: str) -> None:
+    part = "part-i-paper-l" if "softmax" in name else "part-ii-paper-k"
+    assert f'<a href="../notation.html#{part}">symbols</a></p>' in (html / name).read_text()
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
