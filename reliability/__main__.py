@@ -1,0 +1,40 @@
+"""All kinds of faults, or those that are named: ``python -m reliability [kills divergence settings fuzz order]``."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from reliability import divergence, fuzz, kills, order, settings
+from reliability.outcome import Row, save
+
+KINDS: dict[str, Callable[[], Iterator[Row]]] = {
+    "divergence": divergence.rows,
+    "fuzz": fuzz.rows,
+    "kills": kills.rows,
+    "order": order.rows,
+    "settings": settings.rows,
+}
+
+
+def main(names: list[str]) -> int:
+    unknown = set(names) - set(KINDS)
+    if unknown:
+        sys.exit(f"no kind is called {', '.join(sorted(unknown))}; there are: {', '.join(KINDS)}")
+    torch.set_num_threads(1)
+    failed = 0
+    for name in names or KINDS:
+        start, found = time.monotonic(), []
+        for row in KINDS[name]():
+            found.append(row)
+            print(f"{'  ' if row.passed else '! '}{row.case}: {row.n} x {row.outcome} {row.detail}", flush=True)
+        save(found)
+        bad = sum(not row.passed for row in found)
+        failed += bad
+        print(f"{name}: {len(found)} rows, {bad} bad ({time.monotonic() - start:.0f} s)", flush=True)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

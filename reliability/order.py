@@ -1,0 +1,51 @@
+"""Chapters run three times in random order, each time from nothing: results and tables are equal byte for byte."""
+
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from reliability.chapter import copy_of_book, run
+from reliability.outcome import Row
+
+KIND = "three times in random order"
+CHAPTERS = (
+    "chapters/softmax/data_model.ipynb",
+    "chapters/softmax/L5_attention.ipynb",
+    "chapters/softmax/L6_neurons.ipynb",
+    "chapters/mean_field/K4_avoids_saddles.ipynb",
+    "chapters/mean_field/K6_perturbation.ipynb",
+)
+TIMES = 3
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Results and tables by name; not run.json, which holds date and wall time, nor pictures, which hold a date."""
+    files = [path for kind in ("*.csv", "*.json") for path in folder.rglob(kind) if path.name != "run.json"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def different(runs: Sequence[dict[str, bytes]]) -> list[str]:
+    """Names of the files that are not the same in all runs."""
+    names = sorted(set().union(*runs))
+    return [name for name in names if len({one.get(name) for one in runs}) > 1]
+
+
+def compared(case: str, runs: Sequence[dict[str, bytes]]) -> Row:
+    """One row per chapter; n is the number of files that were compared."""
+    moved = different(runs)
+    n_files = len(set().union(*runs))
+    outcome = f"{len(moved)} files differ" if moved or not n_files else f"files equal in {len(runs)} runs"
+    return Row(KIND, case, outcome, n_files, not moved and n_files > 0, ", ".join(moved))
+
+
+def rows(chapters: Sequence[str] = CHAPTERS, seed: int = 0) -> Iterator[Row]:
+    found: dict[str, list[dict[str, bytes]]] = {chapter: [] for chapter in chapters}
+    for number in range(TIMES):
+        order = random.Random(seed + number).sample(chapters, len(chapters))
+        with tempfile.TemporaryDirectory() as folder:
+            book = copy_of_book(Path(folder) / "book")
+            for chapter in order:
+                found[chapter].append(contents(run(book, chapter)))
+    for chapter in chapters:
+        yield compared(Path(chapter).stem, found[chapter])

@@ -1,0 +1,96 @@
+"""How a provoked run ends, and the table of such endings."""
+
+import io
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+
+from icl_lib.mean_field import flow
+from icl_lib.mean_field.landscape import NonFinite
+from icl_lib.mean_field.measure import SingularCovariance
+from icl_lib.paths import root, write_atomic
+from icl_lib.softmax import train
+from icl_lib.validate import ConfigError
+
+DOCUMENTED = (ConfigError, train.Diverged, flow.Diverged, NonFinite, SingularCovariance)
+FINITE, NOT_FINITE = "finite result", "NaN or infinity returned"
+
+
+class Row(NamedTuple):
+    """How often one case ended in one way.
+
+    Attributes:
+        kind: of fault. case: what it was done to.
+        outcome: how it ended. n: how often. passed: whether that is a good end.
+        detail: a message, or whatever else a reader should see.
+    """
+
+    kind: str
+    case: str
+    outcome: str
+    n: int
+    passed: bool
+    detail: str = ""
+
+
+def finite(value: object) -> bool:
+    """Whether all numbers in tensors, tables, and nested sequences of them are finite."""
+    if isinstance(value, torch.Tensor):
+        return bool(value.isfinite().all())
+    if isinstance(value, pd.DataFrame | pd.Series):
+        frame = pd.DataFrame(value).select_dtypes("number")
+        return all(map(math.isfinite, frame.to_numpy().flat))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(map(finite, value.values()))
+    return all(map(finite, value)) if isinstance(value, Sequence) and not isinstance(value, str) else True
+
+
+def ending(call: Callable[[], object]) -> tuple[str, str]:
+    """Name of how a call ends, and the message if it is an error: a documented one by its name, others as crashes."""
+    try:
+        return (FINITE if finite(call()) else NOT_FINITE), ""
+    except DOCUMENTED as error:
+        return type(error).__name__, str(error)
+    except Exception as error:
+        return f"crash: {type(error).__name__}", str(error).partition("\n")[0]
+
+
+def good(outcome: str) -> bool:
+    """Whether a run may end so: with finite numbers, or with an error that the library documents."""
+    return outcome == FINITE or outcome in {kind.__name__ for kind in DOCUMENTED}
+
+
+def counted(kind: str, case: str, ends: Iterable[tuple[str, str]]) -> list[Row]:
+    """One row per way of ending; of a bad one with the first message."""
+    ends = list(ends)
+    counts = Counter(outcome for outcome, _ in ends)
+    first = dict(reversed(ends))
+    return [Row(kind, case, o, n, good(o), "" if good(o) else first[o]) for o, n in sorted(counts.items())]
+
+
+def results_file() -> Path:
+    return root() / "reliability" / "results.csv"
+
+
+def load() -> pd.DataFrame:
+    """All rows, as recorded."""
+    return pd.read_csv(results_file(), keep_default_na=False)
+
+
+def save(rows: Sequence[Row], path: Path | None = None) -> None:
+    """Put the rows in place of those of the same kinds; atomically."""
+    path = results_file() if path is None else path
+    table = pd.DataFrame(rows, columns=Row._fields)
+    if path.is_file():
+        old = pd.read_csv(path, keep_default_na=False)
+        table = pd.concat([old[~old["kind"].isin(table["kind"])], table])
+    text = io.StringIO()
+    table.sort_values("kind", kind="stable").to_csv(text, index=False, lineterminator="\n")
+    write_atomic(path, text.getvalue().encode())

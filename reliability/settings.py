@@ -1,0 +1,81 @@
+"""Chapters with two threads, in double precision, and with other versions of the packages: the same verdicts.
+
+Each is compared, clause by clause, with a run on one thread, in the chapter's own precision, with the locked versions. Chapters
+that are tested at a smaller setting run at that.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from reliability.chapter import copy_of_book, run
+from reliability.outcome import Row
+from tools.notebooks import reduced
+
+KIND = "threads, precision, versions"
+CHAPTERS = (
+    "chapters/softmax/L5_attention.ipynb",
+    "chapters/softmax/L6_neurons.ipynb",
+    "chapters/mean_field/K1_expressivity.ipynb",
+    "chapters/mean_field/K4_avoids_saddles.ipynb",
+    "chapters/mean_field/K6_perturbation.ipynb",
+)
+FLOAT64 = CHAPTERS[2:3]  # those that train on prompts whose precision can be chosen
+# From the ranges in pyproject.toml, where torch is pinned; the locked versions are the newest. numpy 2 needs pandas 2.2.2.
+VERSIONS = {
+    "oldest": ("numpy==2.2.0", "scipy==1.15.0", "pandas==2.2.2", "scikit-learn==1.6.0"),
+    "middle": ("numpy==2.3.*", "scipy==1.16.*", "pandas==2.3.*", "scikit-learn==1.7.*"),
+}
+
+
+def install(names: tuple[str, ...], folder: Path) -> Path:
+    """Packages in a folder of their own, without what they depend on."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*pip, "--only-binary=:all:", "--target", str(folder), *names], check=True)
+    return folder
+
+
+def installed(folder: Path) -> str:
+    """What was installed there."""
+    names = sorted(path.name.removesuffix(".dist-info") for path in folder.glob("*.dist-info"))
+    return ", ".join(name.replace("_", "-").rpartition("-")[0] + " " + name.rpartition("-")[2] for name in names)
+
+
+def verdicts(folder: Path) -> dict[str, str]:
+    """The verdict on the claim, and on each clause."""
+    result = json.loads((folder / "result.json").read_text())
+    return {"claim": result["verdict"]} | {name: clause["verdict"] for name, clause in result["clauses"].items()}
+
+
+def compared(case: str, base: Mapping[str, str], other: Mapping[str, str], detail: str = "") -> Row:
+    """n is the number of verdicts that are the same, or that are not."""
+    moved = [f"{name}: {base[name]}, then {other.get(name)}" for name in base if base[name] != other.get(name)]
+    if moved:
+        return Row(KIND, case, "other verdicts", len(moved), False, "; ".join(moved))
+    return Row(KIND, case, "same verdicts", len(base), True, detail)
+
+
+def rows() -> Iterator[Row]:
+    smaller = {str(path): values for path, values in reduced().items()}
+    with tempfile.TemporaryDirectory() as place:
+        sets = {name: install(names, Path(place) / name) for name, names in VERSIONS.items()}
+        for chapter in CHAPTERS:
+
+            def verdicts_with(name: str, chapter: str = chapter, **setting: Any) -> dict[str, str]:
+                book = copy_of_book(Path(place) / f"{Path(chapter).stem} {name}")
+                return verdicts(run(book, chapter, smaller.get(chapter), **setting))
+
+            base, label = verdicts_with("as recorded"), Path(chapter).stem
+            settings: dict[str, dict[str, Any]] = {"two threads": {"threads": 2}}
+            settings |= {"float64": {"dtype": "float64"}} if chapter in FLOAT64 else {}
+            settings |= {f"{name} versions": {"packages": folder} for name, folder in sets.items()}
+            for name, setting in settings.items():
+                detail = installed(setting["packages"]) if "packages" in setting else ""
+                try:
+                    yield compared(f"{label}: {name}", base, verdicts_with(name, **setting), detail)
+                except RuntimeError as error:
+                    yield Row(KIND, f"{label}: {name}", "stopped", 1, False, f"{error} ({detail})")
