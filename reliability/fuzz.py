@@ -17,6 +17,7 @@ from reliability.outcome import Row, counted, ending
 RUNS = spaces_softmax.RUNS | spaces_mean_field.RUNS
 KIND = "fuzz"
 CASES = 250  # of each class
+SHOWN = 30  # characters of a value
 
 
 def one(name: str, number: int, folder: Path) -> tuple[str, str]:
@@ -24,12 +25,13 @@ def one(name: str, number: int, folder: Path) -> tuple[str, str]:
     space, run = RUNS[name]
     values = drawn(space, random.Random(f"{name}/{number}"))
     outcome, message = ending(lambda: run(space.make(**values), folder))
-    return outcome, f"case {number}: {message} ({changed(space, values)})"
+    return outcome, f"{message} ({changed(space, values)}; case {number})"
 
 
 def changed(space: Space, values: dict) -> str:
     """The fields whose values are none of the sensible ones."""
-    return ", ".join(f"{k}={v!r}" for k, v in values.items() if not any(v is good for good in space.good[k]))
+    odd = {k: repr(v) for k, v in values.items() if not any(v is good for good in space.good[k])}
+    return ", ".join(f"{k}={v if len(v) <= SHOWN else v[:SHOWN] + '…'}" for k, v in odd.items())
 
 
 def rows(cases: int = CASES) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -68,11 +69,14 @@ def good(outcome: str) -> bool:
 
 
 def counted(kind: str, case: str, ends: Iterable[tuple[str, str]]) -> list[Row]:
-    """One row per way of ending; of a bad one with the first message."""
-    ends = list(ends)
-    counts = Counter(outcome for outcome, _ in ends)
-    first = dict(reversed(ends))
-    return [Row(kind, case, o, n, good(o), "" if good(o) else first[o]) for o, n in sorted(counts.items())]
+    """One row per way of ending; bad ends are told apart by their messages, up to types and numbers, and show the first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    first: dict[tuple[str, str], str] = {}
+    for outcome, message in ends:
+        key = outcome, "" if good(outcome) else re.sub(r"'[^']*'|\d+|\(.*", "", message)
+        counts[key] += 1
+        first.setdefault(key, "" if good(outcome) else message)
+    return [Row(kind, case, key[0], n, good(key[0]), first[key]) for key, n in sorted(counts.items())]
 
 
 def results_file() -> Path:

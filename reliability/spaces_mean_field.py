@@ -48,6 +48,16 @@ def speed(teacher: Particles, mu: Particles = MU) -> object:
     return found.a, found.w, found.loss
 
 
+def speed_from(mu: Particles) -> object:
+    """The same towards a teacher with as many inputs."""
+    return speed(teachers([TeacherConfig("random", n=2, d=mu.w.shape[2], k=1)], Erf()), mu)
+
+
+def speed_to(teacher: Particles) -> object:
+    """The same from a start with as many inputs."""
+    return speed(teacher, initial_particles([InitConfig("independent", n=12, d=teacher.w.shape[2], k=2)]))
+
+
 # fmt: off
 FLAGS, SEEDS, FINE = (True, False), (0, 1, 7), (0.1, 0.5, 1.0)
 ONES = TeacherConfig("nonlinear", 8, 4, 2, spectrum=(1.0, 1.0))
@@ -86,8 +96,8 @@ MIX = {"linear": (0, 0.5, 1), "nonlinear": (ONES, TEACHER), "short": (0.25, 1.0)
 LARGE = {"n_prompts", "batch", "max_epochs", "n_shorten", "patience", "plateau"}
 # fmt: on
 RUNS: dict[str, tuple[Space, Run]] = {
-    "TeacherConfig": (Space(TeacherConfig, KNOWING, {"n", "d", "k"}), lambda c, _: speed(teachers([c], Erf()))),
-    "InitConfig": (Space(InitConfig, BEGIN, {"n", "d", "k"}), lambda c, _: speed(KNOWN, initial_particles([c]))),
+    "TeacherConfig": (Space(TeacherConfig, KNOWING, {"n", "d", "k"}), lambda c, _: speed_to(teachers([c], Erf()))),
+    "InitConfig": (Space(InitConfig, BEGIN, {"n", "d", "k"}), lambda c, _: speed_from(initial_particles([c]))),
     "FlowConfig": (Space(FlowConfig, FLOW), lambda c, _: follow(c)),
     "BirthDeath": (Space(BirthDeath, BORN), lambda c, _: follow(FlowConfig(t_end=1.0), births(c, [0]))),
     "PromptConfig (Part II)": (
