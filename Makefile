@@ -7,10 +7,10 @@ DOIT = $(PY) -m doit -n $(JOBS) -P thread
 export BUILD CHAPTER HEAVY VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help env book html test record bench search play clean
+.PHONY: help env book html test record bench reliability search play clean
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' Makefile | expand -t 20
 	@echo "  Options: CHAPTER=data_model (book, record: that chapter only; softmax or mean_field: that part), HEAVY=1 (run heavy ones too), JOBS=2"
 
 env:  ## make .venv, or update it when requirements.lock has changed (implied by all others)
@@ -32,6 +32,9 @@ record: env  ## run the chapters and rewrite committed outputs whose numbers mov
 bench: env  ## time the library against its baselines
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.mean_field
 	@OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=268435456 sh -c '$(PY) -m benchmarks && $(PY) -m benchmarks.mean_field && $(PY) -m benchmarks.regression'
+
+reliability: env  ## kill, provoke, misconfigure and reorder what the library does (three quarters of an hour; rewrites reliability/results.csv)
+	@OMP_NUM_THREADS=1 $(PY) -m reliability
 
 search: env  ## search the settings of the models of K10 again (half an hour; rewrites icl_lib/data/search.csv)
 	@OMP_NUM_THREADS=1 $(PY) -m tools.search

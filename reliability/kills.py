@@ -105,7 +105,7 @@ def saved(folder: Path) -> dict[str, object]:
 def rows_of(name: str, seed: int = 0, at_least: int | None = None) -> Iterator[Row]:
     """Run after run of one victim, until enough kills have been made."""
     wanted = VICTIMS[name][3] if at_least is None else at_least
-    moments, kills, in_save, equal, n_runs = random.Random(f"{seed}/{name}"), 0, 0, 0, 0
+    moments, kills, in_save, equal, n_runs, left = random.Random(f"{seed}/{name}"), 0, 0, 0, 0, 0
     with tempfile.TemporaryDirectory() as place:
         alone = Path(place) / "alone"
         VICTIMS[name][0](alone)  # the first run loads code
@@ -119,8 +119,10 @@ def rows_of(name: str, seed: int = 0, at_least: int | None = None) -> Iterator[R
             more, inside = killed_run(name, folder, moments, seconds, most=8)
             kills, in_save, n_runs = kills + more, in_save + inside, n_runs + 1
             equal += saved(folder) == expected == saved(alone)
+            left += len(list(folder.glob("*.tmp")))
     yield Row(KIND, name, "killed outside a save", kills - in_save, True)
     yield Row(KIND, name, "killed in a save", in_save, True)
+    yield Row(KIND, name, "half-written temporary files left behind", left, True)
     yield Row(KIND, name, "ends bit-equal", equal, True)
     yield Row(KIND, name, "ends that differ", n_runs - equal, n_runs == equal)
 

@@ -25,10 +25,11 @@ CHAPTERS = (
     "chapters/mean_field/K6_perturbation.ipynb",
 )
 FLOAT64 = CHAPTERS[2:3]  # those that train on prompts whose precision can be chosen
-# From the ranges in pyproject.toml, where torch is pinned; the locked versions are the newest. numpy 2 needs pandas 2.2.2.
+# From the ranges in pyproject.toml, where torch is pinned; the locked versions are the newest. numpy 2 needs pandas 2.2.2,
+# and pandas 2 needs pytz.
 VERSIONS = {
-    "oldest": ("numpy==2.2.0", "scipy==1.15.0", "pandas==2.2.2", "scikit-learn==1.6.0"),
-    "middle": ("numpy==2.3.*", "scipy==1.16.*", "pandas==2.3.*", "scikit-learn==1.7.*"),
+    "oldest": ("numpy==2.2.0", "scipy==1.15.0", "pandas==2.2.2", "scikit-learn==1.6.0", "pytz"),
+    "middle": ("numpy==2.3.*", "scipy==1.16.*", "pandas==2.3.*", "scikit-learn==1.7.*", "pytz"),
 }
 
 

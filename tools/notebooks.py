@@ -69,6 +69,8 @@ def fingerprint(notebook: Path) -> str:
     if "benchmarks" in provenance.notebook_code(notebook):
         files += sorted(Path("benchmarks").glob("results.*"))
         files += sorted(Path("benchmarks").glob("*.csv"))
+    if "reliability" in provenance.notebook_code(notebook):
+        files += sorted(Path("reliability").glob("*.csv"))
     return json.dumps([provenance.chapter_hash(notebook), layout, ledger(notebook), digest(files)])
 
 

@@ -1,0 +1,124 @@
+"""The harness that provokes faults: each kind of check can fail, and does where something is wrong."""
+
+import json
+import math
+import random
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from icl_lib.mean_field.flow import Diverged
+from icl_lib.validate import ConfigError
+from reliability import configs, divergence, fuzz, kills, order, outcome, settings
+from reliability.outcome import FINITE, NOT_FINITE, Row
+
+
+def fails(error: Exception):
+    def call(*args: object) -> object:
+        raise error
+
+    return call
+
+
+def test_endings_are_told_apart() -> None:
+    assert outcome.ending(lambda: (torch.ones(2), pd.DataFrame({"x": [1.0], "name": ["a"]}), 3)) == (FINITE, "")
+    for bad in (
+        math.nan,
+        math.inf,
+        torch.tensor([1.0, math.nan]),
+        pd.DataFrame({"x": [math.inf]}),
+        [{"x": [math.nan]}],
+    ):
+        assert outcome.ending(lambda bad=bad: (1.0, bad))[0] == NOT_FINITE
+    assert outcome.ending(fails(ConfigError("x=1: must be 2"))) == ("ConfigError", "x=1: must be 2")
+    assert outcome.ending(fails(TypeError("no number"))) == ("crash: TypeError", "no number")
+    ends = [(FINITE, "")] * 3 + [("crash: TypeError", "case 1"), ("crash: TypeError", "case 2"), (NOT_FINITE, "a")]
+    rows = outcome.counted("k", "c", ends)
+    assert [(row.outcome, row.n, row.passed, row.detail) for row in rows] == [
+        (NOT_FINITE, 1, False, "a"),
+        ("crash: TypeError", 2, False, "case 1"),
+        (FINITE, 3, True, ""),
+    ]
+
+
+def test_a_solver_that_returns_nan_or_names_no_step_is_reported() -> None:
+    def passed(solve) -> list[bool]:  # type: ignore[no-untyped-def]
+        return [row.passed for row in divergence.longer("solver", solve)]
+
+    assert passed(lambda factor: factor) == [True] * len(divergence.FACTORS)
+    assert passed(lambda factor: torch.tensor(math.nan)) == [False]
+    assert passed(fails(Diverged("time 0.5, dt=0.1: gone"))) == [True]
+    assert passed(fails(Diverged("gone at step 3"))) == [False]
+    assert passed(fails(ZeroDivisionError("x"))) == [False]
+    assert not divergence.refused("spoilt data, finite result", lambda: 1.0).passed
+    assert divergence.refused("spoilt data", fails(ConfigError("x"))).passed
+
+
+def test_a_config_that_crashes_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    space = configs.Space(lambda x, n: (x, n), {"x": (1.0,), "n": (2,)}, {"n"})
+
+    def run(config: tuple, folder: Path) -> float:
+        if config[0] is None:
+            raise KeyError("x")
+        return 0.0
+
+    monkeypatch.setattr(fuzz, "RUNS", {"Pair": (space, run)})
+    rows = list(fuzz.rows(400))
+    assert sum(row.n for row in rows) == 400 and {row.outcome for row in rows} == {FINITE, "crash: KeyError"}
+    assert re.search(r"x=None.*; case \d+", next(row.detail for row in rows if not row.passed))
+    assert fuzz.one("Pair", 7, tmp_path) == fuzz.one("Pair", 7, tmp_path)
+    drawn = [configs.drawn(space, random.Random(i)) for i in range(400)]
+    assert sum(repr(values) == "{'x': 1.0, 'n': 2}" for values in drawn) > 150
+    assert all(configs.small(values["n"]) for values in drawn) and not configs.small(10**400)
+
+
+def test_a_run_that_ends_elsewhere_after_a_kill_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same number of saves each time, of a number that depends on how often training began."""
+    import time
+    from types import SimpleNamespace
+
+    from icl_lib import store
+
+    module = SimpleNamespace(save_state=lambda path, value: store.save_tensors(path, {"x": value}, path.stem, "done"))
+
+    def train(folder: Path, honest: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"begun {len(list(folder.iterdir()))}").touch()
+        time.sleep(0.1)
+        module.save_state(folder / "a.safetensors", torch.tensor(1.0 if honest else len(list(folder.iterdir()))))
+
+    for honest in (True, False):
+        one = (lambda folder, honest=honest: train(folder, honest), module, "save_state", 3)
+        monkeypatch.setitem(kills.VICTIMS, "toy", one)
+        found = {row.outcome: row for row in kills.rows_of("toy")}
+        assert found["killed outside a save"].n + found["killed in a save"].n >= 3
+        assert found["ends that differ"].passed == honest
+        assert (found["ends that differ"].n == 0) == honest
+
+
+def test_files_and_verdicts_that_move_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    (tmp_path / "run.json").write_text("1 s")
+    assert order.contents(tmp_path) == {"a.csv": b"x\n1\n"}
+    same, other = {"a": b"1", "b": b"2"}, {"a": b"1"}
+    assert order.compared("c", [same, same]).passed and not order.compared("c", [same, other]).passed
+    assert not order.compared("c", [{}, {}]).passed
+    assert settings.compared("c", {"claim": "partly"}, {"claim": "partly"}).passed
+    row = settings.compared("c", {"claim": "partly", "x": "reproduced"}, {"claim": "partly", "x": "not reproduced"})
+    assert not row.passed and row.detail == "x: reproduced, then not reproduced"
+    (tmp_path / "result.json").write_text(
+        json.dumps({"verdict": "partly", "clauses": {"x": {"verdict": "reproduced"}}})
+    )
+    assert settings.verdicts(tmp_path) == {"claim": "partly", "x": "reproduced"}
+
+
+def test_rows_of_a_kind_replace_its_old_ones(tmp_path: Path) -> None:
+    file = tmp_path / "results.csv"
+    outcome.save([Row("b", "x", FINITE, 3, True), Row("a", "x", FINITE, 1, True)], file)
+    outcome.save([Row("b", "y", NOT_FINITE, 2, False, "why, then")], file)
+    table = pd.read_csv(file, keep_default_na=False)
+    assert table["kind"].tolist() == ["a", "b"] and table["case"].tolist() == ["x", "y"]
+    assert table["detail"].tolist() == ["", "why, then"] and not list(tmp_path.glob("*.tmp"))
