@@ -14,6 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from icl_lib.paths import root
+from tools.notebooks import reduced
+
+# Settings at which chapters run here: with few seeds, since they run many times. Those of K1 are the ones of its own test.
+FEW: dict[str, dict[str, Any]] = {
+    "chapters/softmax/data_model.ipynb": {},
+    "chapters/softmax/L5_attention.ipynb": {"n_seeds": 3, "n_prompts": 1000, "n_frames": 2, "every": 50},
+    "chapters/softmax/L6_neurons.ipynb": {"n_seeds": 3, "n_luck_seeds": 20},
+    "chapters/mean_field/K1_expressivity.ipynb": reduced()[Path("chapters/mean_field/K1_expressivity.ipynb")],
+    "chapters/mean_field/K4_avoids_saddles.ipynb": {"n_seeds": 4, "n_far": 2},
+    "chapters/mean_field/K6_perturbation.ipynb": {"n_seeds": 4, "n_draws": 4},
+}
 
 
 def copy_of_book(folder: Path) -> Path:
@@ -28,7 +39,6 @@ def copy_of_book(folder: Path) -> Path:
 def run(
     book: Path,
     notebook: str,
-    parameters: Mapping[str, Any] | None = None,
     *,
     threads: int = 1,
     dtype: str = "float32",
@@ -37,7 +47,7 @@ def run(
     """Run a chapter in a process of its own; returns the folder that it wrote.
 
     Args:
-        notebook: its path in the book.
+        notebook: its path in the book, a key of ``FEW``.
         packages: a folder of other versions of packages, found before the installed ones.
 
     Raises:
@@ -46,8 +56,9 @@ def run(
     paths = [str(root()), *([str(packages)] if packages else [])]
     counts = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     environment = {**os.environ, **counts, "PYTHONPATH": os.pathsep.join(paths), "MPLBACKEND": "agg"}
+    environment["OMP_WAIT_POLICY"] = "PASSIVE"  # a thread that waits leaves the processor to others
     environment["ICL_BOOK_OUT"] = str(book / "out")
-    arguments = [notebook, json.dumps(dict(parameters or {})), str(threads), dtype]
+    arguments = [notebook, json.dumps(FEW[notebook]), str(threads), dtype]
     command = [sys.executable, "-m", "reliability.chapter", *arguments]
     done = subprocess.run(command, cwd=book, env=environment, capture_output=True, text=True)
     if done.returncode:

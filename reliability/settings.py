@@ -1,7 +1,7 @@
 """Chapters with two threads, in double precision, and with other versions of the packages: the same verdicts.
 
-Each is compared, clause by clause, with a run on one thread, in the chapter's own precision, with the locked versions. Chapters
-that are tested at a smaller setting run at that.
+Each is compared, clause by clause, with a run on one thread, in the chapter's own precision, with the locked versions, at the
+settings of ``chapter.FEW``.
 """
 
 import json
@@ -12,19 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reliability.chapter import copy_of_book, run
+from reliability.chapter import FEW, copy_of_book, run
 from reliability.outcome import Row
-from tools.notebooks import reduced
 
 KIND = "threads, precision, versions"
-CHAPTERS = (
-    "chapters/softmax/L5_attention.ipynb",
-    "chapters/softmax/L6_neurons.ipynb",
-    "chapters/mean_field/K1_expressivity.ipynb",
-    "chapters/mean_field/K4_avoids_saddles.ipynb",
-    "chapters/mean_field/K6_perturbation.ipynb",
-)
-FLOAT64 = CHAPTERS[2:3]  # those that train on prompts whose precision can be chosen
+CHAPTERS = [path for path in FEW if "data_model" not in path]  # which has no verdict
+FLOAT64 = [path for path in CHAPTERS if "K1" in path]  # it trains on prompts whose precision can be chosen
 # From the ranges in pyproject.toml, where torch is pinned; the locked versions are the newest. numpy 2 needs pandas 2.2.2,
 # and pandas 2 needs pytz.
 VERSIONS = {
@@ -61,14 +54,13 @@ def compared(case: str, base: Mapping[str, str], other: Mapping[str, str], detai
 
 
 def rows() -> Iterator[Row]:
-    smaller = {str(path): values for path, values in reduced().items()}
     with tempfile.TemporaryDirectory() as place:
         sets = {name: install(names, Path(place) / name) for name, names in VERSIONS.items()}
         for chapter in CHAPTERS:
 
             def verdicts_with(name: str, chapter: str = chapter, **setting: Any) -> dict[str, str]:
                 book = copy_of_book(Path(place) / f"{Path(chapter).stem} {name}")
-                return verdicts(run(book, chapter, smaller.get(chapter), **setting))
+                return verdicts(run(book, chapter, **setting))
 
             base, label = verdicts_with("as recorded"), Path(chapter).stem
             settings: dict[str, dict[str, Any]] = {"two threads": {"threads": 2}}
