@@ -30,7 +30,7 @@ FEW: dict[str, dict[str, Any]] = {
 def copy_of_book(folder: Path) -> Path:
     """What chapters read, without anything that was trained."""
     shutil.copytree(root() / "chapters", folder / "chapters")
-    for part in ("figures", "benchmarks", "reliability"):
+    for part in ("figures", "benchmarks", "reliability", "tests"):
         (folder / part).symlink_to(root() / part)
     shutil.copyfile(root() / "claims.yml", folder / "claims.yml")
     return folder

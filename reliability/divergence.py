@@ -5,11 +5,11 @@ end with finite numbers. What it says must name the step (or the time) and the s
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from reliability import solvers, spoilt
-from reliability.outcome import FINITE, Row, ending, good
+from reliability.outcome import FINITE, NOT_FINITE, Row, ending, good
 
 KIND = "divergence"
 FACTORS = (1e2, 1e4, 1e8, 1e160)
@@ -22,11 +22,11 @@ def names_both(message: str) -> bool:
     return bool(NAMES_STEP.search(message) and NAMES_SIZE.search(message))
 
 
-def longer(case: str, solve: Callable[[float], object]) -> Iterator[Row]:
+def longer(case: str, solve: Callable[[float], object], factors: Sequence[float] = FACTORS) -> Iterator[Row]:
     """One row per factor, up to the first that the solver refuses."""
-    for factor in FACTORS:
+    for factor in factors:
         outcome, message = ending(partial(solve, factor))
-        named = outcome == FINITE or names_both(message)
+        named = outcome in (FINITE, NOT_FINITE) or names_both(message)
         why = "" if named else "names no step or no step size: "
         yield Row(KIND, f"{case}: step x {factor:.0e}", outcome, 1, good(outcome) and named, why + message)
         if outcome != FINITE:
@@ -42,5 +42,7 @@ def refused(case: str, solve: Callable[[], object]) -> Row:
 def rows() -> Iterator[Row]:
     for case, solve in solvers.LONGER.items():
         yield from longer(case, solve)
+    for case, solve in solvers.LAST.items():
+        yield from longer(case, solve, FACTORS[-1:])
     for case, call in spoilt.SPOILT.items():
         yield refused(case, call)

@@ -40,8 +40,8 @@ ONE_LAYER = TrainConfig(
 )
 
 
-def one_layer(factor: float) -> object:
-    done = train([replace(ONE_LAYER, step_size=5.0 * factor, n_steps=40)])
+def one_layer(factor: float, n_steps: int = 40) -> object:
+    done = train([replace(ONE_LAYER, step_size=5.0 * factor, n_steps=n_steps)])
     return done.params, done.losses
 
 
@@ -54,8 +54,8 @@ def deep_config(kind: str, factor: float = 1.0) -> DeepConfig:
     return DeepConfig(ONE_LAYER.tasks, patterns=ONE_LAYER.patterns, prompts=ONE_LAYER.prompts, n_steps=40, **more)
 
 
-def deep(kind: str, factor: float) -> object:
-    done = train_deep([deep_config(kind, factor)])
+def deep(kind: str, factor: float, n_steps: int = 40) -> object:
+    done = train_deep([replace(deep_config(kind, factor), n_steps=n_steps)])
     return done.params, done.losses
 
 
@@ -130,4 +130,14 @@ LONGER: dict[str, Callable[[float], object]] = {
     "split joint flow": partial(joint, two_timescales.split_flow),
     **{f"Transformer of Part II, {mode}": partial(network, mode) for mode in MODES},
     **{f"tails, {method} (tolerance)": partial(tail, method) for method in tails.METHODS},
+}
+# A step after which none comes that would notice what it did.
+LAST: dict[str, Callable[[float], object]] = {
+    "one-layer ensemble, one step alone": partial(one_layer, n_steps=1),
+    "GPT-2, one step alone": partial(deep, "GPT-2", n_steps=1),
+    "residual stack, one step alone": partial(deep, "residual stack", n_steps=1),
+    **{
+        f"Transformer of Part II, {mode}, one step alone": partial(network, mode, n_prompts=8, max_epochs=1)
+        for mode in MODES
+    },
 }

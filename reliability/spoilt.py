@@ -68,12 +68,6 @@ SPOILT: dict[str, Callable[[], object]] = {
         if (mode, what) != ("attention", "singular covariance")  # it has no features that could be dependent
     },
     **{
-        f"Transformer of Part II, {mode}: the last step x 1e+160": partial(
-            network, mode, 1e160, n_prompts=8, max_epochs=1
-        )
-        for mode in MODES
-    },
-    **{
         f"tails, {method}: {what}": partial(tail, method, 1.0, *data)
         for method in tails.METHODS
         for what, data in {"NaN in the teacher": (MU, NO_TEACHER), "singular covariance": (TWIN, TEACHER)}.items()
