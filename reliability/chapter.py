@@ -71,11 +71,16 @@ def execute(notebook: Path, parameters: Mapping[str, Any], threads: int, dtype: 
     """Run all cells of code in one namespace, with parameters set after the first."""
     import torch
 
-    from icl_lib.mean_field.regression import Source
+    from icl_lib.mean_field.regression import Prompts, Source
 
     torch.set_num_threads(threads)
     torch.set_num_threads = lambda nthreads: None  # chapters ask for one
-    Source.__init__.__defaults__ = (getattr(torch, dtype),)
+    draw = Source.draw
+
+    def same_draws(*args: Any) -> Prompts:
+        return Prompts(*(part.to(getattr(torch, dtype)) for part in draw(*args)))
+
+    Source.draw = same_draws  # type: ignore[assignment,method-assign]  # other random numbers would be another sample
     cells = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "code"]
     # Cells see themselves as the main program, as in a kernel.
     namespace = sys.modules["__main__"].__dict__

@@ -14,7 +14,7 @@ TIMES = 3
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Results and tables by name; not run.json, which holds date and wall time, nor pictures, which hold a date."""
+    """Results and tables by name; not run.json, which holds date and wall time, nor pictures."""
     files = [path for kind in ("*.csv", "*.json") for path in folder.rglob(kind) if path.name != "run.json"]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
