@@ -17,7 +17,7 @@ from reliability.outcome import Row, counted, ending
 RUNS = spaces_softmax.RUNS | spaces_mean_field.RUNS
 KIND = "fuzz"
 CASES = 250  # of each class
-SHOWN = 30  # characters of a value
+SHOWN = 16  # characters of a value; more do not fit a phone in one word
 
 
 def one(name: str, number: int, folder: Path) -> tuple[str, str]:
