@@ -7,7 +7,7 @@ DOIT = $(PY) -m doit -n $(JOBS) -P thread
 export BUILD CHAPTER HEAVY VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help env book html test record bench search play clean
+.PHONY: help env book html test record bench mutants search play clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' Makefile | expand -t 18
@@ -32,6 +32,9 @@ record: env  ## run the chapters and rewrite committed outputs whose numbers mov
 bench: env  ## time the library against its baselines
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.mean_field
 	@OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=268435456 sh -c '$(PY) -m benchmarks && $(PY) -m benchmarks.mean_field && $(PY) -m benchmarks.regression'
+
+mutants: env  ## plant bugs one at a time in a copy and see which test catches each (half an hour; rewrites benchmarks/mutants.csv)
+	@$(PY) -m tools.mutants
 
 search: env  ## search the settings of the models of K10 again (half an hour; rewrites icl_lib/data/search.csv)
 	@OMP_NUM_THREADS=1 $(PY) -m tools.search
