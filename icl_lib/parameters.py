@@ -26,6 +26,8 @@ TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "list": (list, tuple),
 }
+# A line of parameters.yml: a range, what a list must contain, a unit; each may be missing.
+WRITTEN = re.compile(r"([\[(].*?[\])])?\s*(?:with ([-\d., ]+))?\s*(.*)")
 SHOWN = 80  # characters of a refused value that a message shows
 
 
@@ -74,7 +76,10 @@ def unknown(name: str, value: object, known: Iterable[str], where: str = "") -> 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a chapter. ``kind`` is its type with the type of its entries, such as ``list[float]``."""
+    """One parameter of a chapter. ``kind`` is its type with the type of its entries, such as ``list[float]``.
+
+    ``needs`` are numbers that a list has to contain, because the chapter's comparisons or its verdict use them.
+    """
 
     name: str
     kind: str
@@ -82,6 +87,7 @@ class Parameter:
     meaning: str = ""
     range: Range = ANY
     unit: str = ""
+    needs: tuple[float, ...] = ()
 
     @property
     def allowed(self) -> str:
@@ -92,7 +98,8 @@ class Parameter:
         many = {"int": "integers", "float": "numbers", "str": "strings", "bool": "True or False"}[plain]
         one = {"int": "an integer", "float": "a number", "str": "a string", "bool": "True or False"}[plain]
         numbers = plain in ("int", "float") and self.range != ANY
-        return (of + many if of else one) + (f" in {self.range.text}" if numbers else "")
+        among = f", {', '.join(f'{x:g}' for x in self.needs)} among them" if self.needs else ""
+        return (of + many if of else one) + (f" in {self.range.text}" if numbers else "") + among
 
     def check(self, value: object, where: str = "") -> object:
         """The value in the parameter's own type: lists are lists, and a whole number for a float is a float.
@@ -100,8 +107,10 @@ class Parameter:
         Raises:
             ConfigError: for a wrong type or a number out of range; ``where`` begins the message.
         """
-        if not (is_of(value, self.kind) and self._in_range(value)):
-            raise ConfigError(f"{where}{self.name}={_shown(value)}: must be {self.allowed}")
+        if not (is_of(value, self.kind) and self._in_range(value) and all(x in value for x in self.needs)):  # type: ignore[operator]
+            single = self.kind.startswith("list") and is_of(value, self.kind.removeprefix("list[")[:-1])
+            hint = f" (a list of one is written [{value}])" if single else ""
+            raise ConfigError(f"{where}{self.name}={_shown(value)}: must be {self.allowed}{hint}")
         return self._plain(value)
 
     def _in_range(self, value: object) -> bool:
@@ -147,9 +156,12 @@ def read_parameters(notebook: Path, table: Mapping[str, str]) -> dict[str, Param
     for line in _parameter_lines(source):
         name, kind = ast.unparse(line.target), ast.unparse(line.annotation)
         default = ast.literal_eval(line.value) if line.value else None
-        text, unit = re.fullmatch(r"([\[(].*?[\])])?\s*(.*)", table.get(name, "")).groups()  # type: ignore[union-attr]
+        text, needs, unit = WRITTEN.fullmatch(table.get(name, "")).groups()  # type: ignore[union-attr]
         meaning = comments.get(line.end_lineno or line.lineno, "")
-        found[name] = Parameter(name, _entries(kind, default), default, meaning, Range(text) if text else ANY, unit)
+        numbers = tuple(float(x) for x in needs.split(",")) if needs else ()
+        found[name] = Parameter(
+            name, _entries(kind, default), default, meaning, Range(text) if text else ANY, unit, numbers
+        )
     return found
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from icl_lib.parameters import Parameter, check_values, load_table, notebook_parameters, parse_value, read_parameters
 from icl_lib.paths import root
 from icl_lib.ranges import Range
-from icl_lib.rerun.book import chapters
+from icl_lib.rerun.book import chapters, find
 from icl_lib.rerun.options import pairs
 from icl_lib.rerun.single import run
 from icl_lib.validate import ConfigError
@@ -230,7 +230,29 @@ def test_whatever_is_typed_wrong_is_refused_by_name_and_starts_nothing(monkeypat
                     run(chapter, {**good, **given})
                 (line,) = str(error.value).splitlines()
                 if name in given:
-                    assert line.startswith(f"{chapter.id}: {name}=") and line.endswith(f"must be {known.allowed}")
+                    assert line.startswith(f"{chapter.id}: {name}=") and f"must be {known.allowed}" in line
                 else:
                     assert line.startswith(f"{chapter.id}: {text.partition('=')[0]}=") and "unknown parameter" in line
     assert tried >= 1000
+
+
+def test_a_list_that_lacks_what_the_chapter_compares_is_refused_before_it_runs() -> None:
+    known = PARAMETERS["softmax/L4_out_of_domain"]
+    assert known["sums"].needs == (0.5, 1, 1.3)
+    assert known["sums"].check([1, 0.8, 1.3, 0.5]) == [1.0, 0.8, 1.3, 0.5]
+    with pytest.raises(
+        ConfigError, match=r"^L4: sums=\[0\.8\]: must be a list of numbers in .*, 0\.5, 1, 1\.3 among them$"
+    ):
+        known["sums"].check([0.8], "L4: ")
+    with pytest.raises(ConfigError, match=r"among them \(a list of one is written \[0\.8\]\)$"):
+        known["sums"].check(0.8)
+
+
+@pytest.mark.parametrize(("label", "parameter"), EVERY, ids=lambda x: x if isinstance(x, str) else x.name)
+def test_defaults_have_what_their_list_needs(label: str, parameter: Parameter) -> None:
+    assert parameter.check(parameter.default) is not None
+
+
+def test_chapters_are_found_in_upper_and_lower_case() -> None:
+    assert find("l4", BOOK).id == find("L4_Out_of_Domain", BOOK).id == "L4"
+    assert find("k1", BOOK).id == "K1" and find("k10", BOOK).id == "K10"

@@ -73,7 +73,7 @@ def _heading(notebook: Path) -> str:
 
 
 def find(name: str, book: Path) -> ChapterFile:
-    """A chapter by its claim (``L1``), its file's name (``L1_in_domain``) or its path below ``chapters``.
+    """A chapter by its claim (``L1``), its file's name (``L1_in_domain``) or its path below ``chapters``; upper or lower case.
 
     Raises:
         ConfigError: for a name that no chapter has, with the nearest ones.
@@ -81,7 +81,7 @@ def find(name: str, book: Path) -> ChapterFile:
     known = chapters(book)
     wanted = name.removeprefix("chapters/").removesuffix(".ipynb")
     for chapter in known:
-        if wanted in (chapter.id, chapter.notebook.stem, chapter.label):
+        if wanted.lower() in (text.lower() for text in (chapter.id, chapter.notebook.stem, chapter.label)):
             return chapter
     names = [chapter.id for chapter in known]
     near = difflib.get_close_matches(wanted, [*names, *(chapter.notebook.stem for chapter in known)], n=1)

@@ -9,12 +9,16 @@ from typing import Any
 STYLE = """<style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 img { max-width: 100% } pre { background: #f5f5f5; padding: .6rem; overflow-x: auto; font-size: 13px }
-table { border-collapse: collapse } td, th { padding: .2rem .6rem; border-bottom: 1px solid #ddd; text-align: left }
+table { border-collapse: collapse; display: block; max-width: 100%; overflow-x: auto } math[display=block] { overflow-x: auto } td, th { padding: .2rem .6rem; border-bottom: 1px solid #ddd; text-align: left }
 aside.admonition, div.admonition { border-left: 3px solid #999; padding-left: 1rem; margin: 1rem 0 }
 </style>
 </head>"""
-ELSEWHERE = [
-    (r"\{cite(?::\w+)?\}`([^`]*)`", r"\1"),  # the list of references is another page
+ELSEWHERE: list[tuple[str, Any]] = [
+    (r"\{cite(?::\w+)?\}`([a-z]+)(\d{4})\w*`", lambda m: f"({m[1].title()} {m[2]})"),  # the references are another page
+    (
+        r"(?<!!)\[\]\((?!https?:|#)(?:[^)#]*/)?([^)/#]+?)\.(?:ipynb|md)(?:#[^)]*)?\)",
+        r"`\1`",
+    ),  # a chapter by its file's name
     (r"(?<!!)\[([^\]]*)\]\((?!https?:|#)[^)]*\)", r"\1"),  # so are other chapters
     (r"\{(?:ref|numref|doc|eq|prf:ref)\}`([^`<]*)(?:<[^>]*>)?`", r"\1"),
     (r"^(:{3,}|`{3,})\{(?:dropdown|prf:\w+|exercise|solution)\}", r"\1{admonition}"),
@@ -23,7 +27,7 @@ ELSEWHERE = [
 
 
 def html_page(notebook: Any) -> str:
-    """The page, without what only the whole book can resolve: citations and links into other chapters stay as text."""
+    """The page, without what only the whole book can resolve: citations and links into other chapters become text."""
     import nbformat
     from docutils.core import publish_string
     from myst_nb.docutils_ import Parser

@@ -102,7 +102,10 @@ def _banner(changed: Mapping[str, object], stamp: Mapping[str, object]) -> str:
     """What stands at the top of a run's notebook."""
     text = f"computed at commit {stamp['commit']} on {stamp['date']} in {stamp['seconds']} s ({stamp['machine']})"
     setting = ", ".join(f"{name} = {value}" for name, value in changed.items())
-    return f"**Exploratory run**, not at the ledger's setting: {setting}.\n\n*{text}*" if changed else f"*A run {text}*"
+    if not changed:
+        return f"*A run {text}*"
+    words = "The text below was written for the ledger's setting; figures and tables are of this run."
+    return f"**Exploratory run**, not at the ledger's setting: {setting}. {words}\n\n*{text}*"
 
 
 def publish(work: Path, final: Path) -> None:

@@ -2,11 +2,15 @@
 
 import json
 import re
+import shlex
+from html import unescape
 from pathlib import Path
 
 import pytest
 
 from icl_lib.claims import load_claims
+from icl_lib.rerun import book
+from icl_lib.rerun.options import pairs, parser
 
 SHAPE = [  # the headings of every claim's chapter, in this order; others may begin like these, and have more to say
     "The claim",
@@ -42,3 +46,28 @@ def test_every_chapter_has_the_same_shape(claim):
     found = [title for title in re.findall(r"^## (.+)$", text, re.M) if title not in OPTIONAL]
     short = [next((name for name in SHAPE if re.fullmatch(rf"{name}(, .+)?", title)), title) for title in found]
     assert short == SHAPE
+
+
+@pytest.mark.parametrize("chapter", [c for c in book.chapters(Path.cwd()) if c.label.count("/")], ids=lambda c: c.id)
+def test_the_command_that_runs_a_chapter_again_is_accepted(chapter):
+    text = "\n".join("".join(cell["source"]) for cell in json.loads(chapter.notebook.read_text())["cells"])
+    commands = re.findall(r"^\.venv/bin/icl (run .+)$", text, re.M)
+    if chapter.id == "data_model":
+        return
+    assert len(commands) == 1
+    args = parser().parse_args(shlex.split(commands[0]))
+    assert book.find(args.chapter, Path.cwd()).label == chapter.label
+    assert chapter.changed(chapter.values(pairs(chapter, args.given)))
+
+
+@pytest.mark.parametrize("claim", RECORDED, ids=lambda claim: claim.id)
+def test_a_page_says_what_its_clauses_measure_and_what_was_changed(claim, html):
+    page = (html / f"{claim.chapter}.html").read_text()
+    ledger = unescape(re.search(r'<details class="ledger">.*?</details>', page, re.S)[0])
+    for key, clause in claim.clauses.items():
+        assert (
+            f"<code>{key}</code>" in ledger
+            and clause.measure.rstrip(".") in ledger
+            and clause.control.rstrip(".") in ledger
+        )
+    assert all(change in ledger for change in claim.changes)

@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
+import pytest
 from bs4 import BeautifulSoup
 
 from tests.book.conftest import Visit
@@ -70,11 +71,12 @@ def loaded(page: Path) -> set[Path]:
     return {page} | {f for f in files if f.is_file() and f.suffix != ".html" and "_mathjax" not in f.parts}
 
 
-def test_no_page_is_heavy(html: Path) -> None:
+def test_no_page_is_heavy(html: Path, capsys: pytest.CaptureFixture[str]) -> None:
     needs = {name: loaded(html / name) for name in PAGES}
     shared = set.intersection(*needs.values())
     weight = {name: sum(file.stat().st_size for file in files - shared) for name, files in needs.items()}
     total = sum(file.stat().st_size for file in html.rglob("*") if file.is_file())
     heaviest = max(weight, key=lambda name: weight[name])
-    print(f"the book: {total / 1e6:.1f} MB; the heaviest page: {heaviest}, {weight[heaviest] / 1e6:.2f} MB")
+    with capsys.disabled():  # a report, also when it passes
+        print(f"\nthe book: {total / 1e6:.1f} MB; the heaviest page: {heaviest}, {weight[heaviest] / 1e6:.2f} MB")
     assert weight[heaviest] <= HEAVIEST

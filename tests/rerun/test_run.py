@@ -145,10 +145,16 @@ def test_a_failed_run_names_the_cell_and_keeps_the_earlier_result(book: Path, tm
 
 
 def test_the_page_leaves_out_what_only_the_book_can_resolve() -> None:
-    text = "# A\n{cite}`kim2024`, [K2](K2.ipynb), $\\dots$\n\n:::{dropdown} Proof\nTrivial.\n:::"
+    text = "# A\n{cite}`kim2024transformers`, [K2](K2.ipynb), [](../softmax/L5_attention.ipynb), $\\dots$\n\n:::{dropdown} Proof\nTrivial.\n:::"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
     page = html_page(notebook)
-    assert "kim2024, K2," in page and "Trivial" in page and 'class="system-message' not in page
+    assert (
+        "(Kim 2024), K2," in page
+        and "L5_attention" in page
+        and "softmax" not in page
+        and "Trivial" in page
+        and 'class="system-message' not in page
+    )
 
 
 def test_progress_says_where_the_run_is() -> None:
