@@ -52,3 +52,19 @@ def test_numbers_in_a_table_are_sorted_by_size(book: Path) -> None:
     names, table = rows(of.folder, sweep.state(of.folder, of.jobs))
     assert names[0] == "beta"
     assert [row["beta"] for row in table if row["quantity"] == "value"] == [1, 2, 10]
+
+
+def test_a_folder_asks_for_points_of_its_present_code_alone(book: Path) -> None:
+    """Grids of one code add up; after a change of code the earlier points are no longer missing, but gone."""
+    for grid, expected in (("beta=1,2", [1, 2]), ("beta=3", [1, 2, 3])):
+        of = plan(book, grid)
+        finished(of)
+        sweep.run(of)
+        assert [job.values["beta"] for job in sweep.known_jobs(of.folder, book)[1]] == expected
+    notebook = find("T1", book).notebook
+    notebook.write_text(notebook.read_text().replace("alpha * beta", "alpha + beta"))
+    changed = plan(book, "beta=4")
+    assert changed.folder == of.folder
+    finished(changed)
+    sweep.run(changed)
+    assert [job.values["beta"] for job in sweep.known_jobs(changed.folder, book)[1]] == [4]

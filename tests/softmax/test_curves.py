@@ -11,14 +11,25 @@ from icl_lib.softmax.evaluate import evaluate
 from icl_lib.softmax.model import Params, forward, hinge
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import TrainConfig, initial_state, stacked_patterns, train, train_steps
+from icl_lib.softmax.train import CHUNK, TrainConfig, initial_state, stacked_patterns, train, train_steps
 
 CONFIGS = [TrainConfig(uniform_cover(6, 3, s), seed=s, batch_size=16, step_size=20.0, n_steps=44) for s in range(2)]
 TASKS, RULE = [c.tasks for c in CONFIGS], PromptConfig(n_context=10)
 
 
+def first_step(losses: torch.Tensor, threshold: float) -> float:
+    """By the stated rule: in the first chunk that ends at or below the threshold, the first step that does."""
+    if losses[0] <= threshold:
+        return 0
+    for start in range(1, len(losses), CHUNK):
+        low = losses[start : start + CHUNK] <= threshold
+        if low[-1]:
+            return start + int(low.int().argmax())
+    return math.nan
+
+
 def test_steps_to_reach_a_loss() -> None:
-    """The first step of each member after which the loss is at or below each threshold; 0 at the start, NaN for never."""
+    """Against the loss after every step: 0 at the start, NaN for never, and steps in several chunks and at their ends."""
     patterns, followed = stacked_patterns(CONFIGS), []
     check = sample_prompts([RULE] * 2, task_table(TASKS), [0, 1], patterns.counts, CHECK, "check")
 
@@ -29,18 +40,12 @@ def test_steps_to_reach_a_loss() -> None:
     follow(start.params)
     train_steps(CONFIGS, start, 44, on_step=follow)
     losses = torch.stack(followed, dim=1)  # (E, 45)
-    middle = float(losses.min(1)[0].max()) + 1e-4, float(losses[:, 1:9].min()) + 1e-5
-    thresholds = (2.0, *middle, 1e-9)
-    found = steps_to_reach(CONFIGS, TASKS, RULE, thresholds).set_index(["seed", "threshold"])["steps"]
-    for seed in (0, 1):
-        assert found[seed, 2.0] == 0
-        assert math.isnan(found[seed, 1e-9])
-    for threshold in middle:
-        for seed in (0, 1):
-            below = (losses[seed] <= threshold).nonzero()
-            if len(below):
-                assert found[seed, threshold] == float(below[0])
-    assert sum(not math.isnan(found[seed, threshold]) for seed in (0, 1) for threshold in middle) >= 3
+    thresholds = [2.0, *(losses[0, [3, 8, 9, 20, 44]] + 1e-6).tolist(), 1e-9]
+    found = steps_to_reach(CONFIGS, TASKS, RULE, thresholds)
+    expected = [first_step(losses[seed], threshold) for threshold in thresholds for seed in (0, 1)]
+    assert found["steps"].tolist() == pytest.approx(expected, nan_ok=True)
+    assert found["seed"].tolist() == [0, 1] * 7 and len(set(expected[::2])) >= 6
+    assert expected[:2] == [0, 0] and math.isnan(expected[-1])
 
 
 def test_a_learning_curve_is_the_evaluation_at_each_step() -> None:
