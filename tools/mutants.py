@@ -24,7 +24,7 @@ import yaml
 from icl_lib.paths import root, write_atomic
 from icl_lib.validate import require
 
-COLUMNS = ("name", "part", "file", "bug", "caught_by")
+COLUMNS = ("name", "part", "file", "bug", "missed_at_first", "caught_by")
 LIMIT = 300  # seconds that the tests of one bug may take; no answer by then is no catch
 COPIED = ("icl_lib", "tests", "benchmarks", "tools")  # folders that are copied; the others are links
 LEFT_OUT = (".git", ".venv", "_build", "__pycache__")
@@ -34,7 +34,7 @@ FAILED = re.compile(r"^(?:FAILED|ERROR) ([^\s\[]+)", re.M)
 
 @dataclass(frozen=True)
 class Mutant:
-    """One bug: what it is in words, the text it replaces, and the tests that should notice."""
+    """One bug: the text it replaces, what it is in words, the tests that should notice, and whether none did at first."""
 
     name: str
     file: str
@@ -42,6 +42,12 @@ class Mutant:
     new: str
     bug: str
     tests: list[str]
+    missed: bool = False
+
+    def row(self, caught_by: str) -> dict[str, str]:
+        """The row of the table."""
+        missed = "yes" if self.missed else "no"
+        return dict(zip(COLUMNS, (self.name, self.part, self.file, self.bug, missed, caught_by), strict=True))
 
     @property
     def part(self) -> str:
@@ -131,9 +137,11 @@ def first_failure(folder: Path, tests: Sequence[str], limit: float | None = LIMI
     try:
         said, _ = run.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
-        os.killpg(run.pid, signal.SIGKILL)
-        run.communicate()
         return None
+    finally:  # whatever tests have started ends with them, interrupted or not
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
     found = FAILED.search(said)
     if run.returncode == 0:
         return None
@@ -142,23 +150,22 @@ def first_failure(folder: Path, tests: Sequence[str], limit: float | None = LIMI
     return found[1]
 
 
-def outcome(folder: Path, mutant: Mutant) -> dict[str, str]:
-    """The row of one bug."""
+def caught(folder: Path, mutant: Mutant) -> str:
+    """The test that catches a bug; an empty text if none does."""
     file = folder / mutant.file
     text = file.read_text()
     try:
         file.write_text(mutant.planted(text))
-        caught_by = first_failure(folder, mutant.tests)
+        return first_failure(folder, mutant.tests) or ""
     finally:
         file.write_text(text)
-    return dict(zip(COLUMNS, (mutant.name, mutant.part, mutant.file, mutant.bug, caught_by or ""), strict=True))
 
 
 def main(names: Sequence[str]) -> int:
     mutants = load()
     unknown = sorted(set(names) - {m.name for m in mutants})
     require(not unknown, "names", unknown, "names in tools/mutants.yml")
-    rows = {row["name"]: row for row in read_table()}
+    found = {row["name"]: row["caught_by"] for row in read_table()}
     chosen = [m for m in mutants if not names or m.name in names]
     with copy_of_the_book() as folder:
         for mutant in chosen:  # before the first run: all of them apply
@@ -167,12 +174,12 @@ def main(names: Sequence[str]) -> int:
         broken = first_failure(folder, tests, limit=None) if not names else None
         require(broken is None, "tests", broken, "such that all pass before a bug is planted")
         for mutant in chosen:
-            rows[mutant.name] = outcome(folder, mutant)
-            print(f"{mutant.name:32} {rows[mutant.name]['caught_by'] or 'SURVIVED'}", flush=True)
-            write_table([rows[m.name] for m in mutants if m.name in rows])
-    survivors = [m.name for m in mutants if m.name in rows and not rows[m.name]["caught_by"]]
-    print(f"{len(rows) - len(survivors)} of {len(mutants)} caught; not caught: {', '.join(survivors) or 'none'}")
-    return int(bool(survivors))
+            found[mutant.name] = caught(folder, mutant)
+            print(f"{mutant.name:44} {found[mutant.name] or 'NOT CAUGHT'}", flush=True)
+            write_table([m.row(found[m.name]) for m in mutants if m.name in found])
+    left = [m.name for m in mutants if not found.get(m.name)]
+    print(f"{len(mutants) - len(left)} of {len(mutants)} caught; not caught: {', '.join(left) or 'none'}")
+    return int(bool(left))
 
 
 if __name__ == "__main__":
