@@ -20,7 +20,7 @@ ELSEWHERE: list[tuple[str, Any]] = [
         r"`\1`",
     ),  # a chapter by its file's name
     (r"(?<!!)\[([^\]]*)\]\((?!https?:|#)[^)]*\)", r"\1"),  # so are other chapters
-    (r"\{(?:ref|numref|doc|eq|prf:ref)\}`([^`<]*)(?:<[^>]*>)?`", r"\1"),
+    (r"\{(?:term|ref|numref|doc|eq|prf:ref)\}`([^`<]*)(?:<[^>]*>)?`", r"\1"),
     (r"^(:{3,}|`{3,})\{(?:dropdown|prf:\w+|exercise|solution)\}", r"\1{admonition}"),
     (r"\\dots\b", r"\\ldots"),  # which docutils knows
 ]
