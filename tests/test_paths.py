@@ -9,7 +9,7 @@ def test_who_has_a_file_open_never_sees_half_of_the_next(tmp_path: Path) -> None
     """The new content is another file that takes the name; under the old one nothing changes."""
     path = tmp_path / "new" / "table.csv"
     write_atomic(path, b"old, and long enough to be read in two halves")
-    with path.open("rb") as reader:
+    with path.open("rb", buffering=0) as reader:  # nothing is read before it is asked for
         first = reader.read(4)
         write_atomic(path, b"new")
         assert first + reader.read() == b"old, and long enough to be read in two halves"
