@@ -7,7 +7,7 @@ DOIT = $(PY) -m doit -n $(JOBS) -P thread
 export BUILD CHAPTER HEAVY VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help env book html test record bench reliability search play clean
+.PHONY: help env book html test record bench reliability mutants search play clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' Makefile | expand -t 20
@@ -35,6 +35,9 @@ bench: env  ## time the library against its baselines
 
 reliability: env  ## kill, provoke, misconfigure and reorder what the library does (three quarters of an hour; rewrites reliability/results.csv)
 	@OMP_NUM_THREADS=1 $(PY) -m reliability
+
+mutants: env  ## plant bugs one at a time in a copy and see which test catches each (half an hour; rewrites benchmarks/mutants.csv)
+	@$(PY) -m tools.mutants
 
 search: env  ## search the settings of the models of K10 again (half an hour; rewrites icl_lib/data/search.csv)
 	@OMP_NUM_THREADS=1 $(PY) -m tools.search

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from icl_lib.stats import mean_interval
-from icl_lib.summary import least, share_interval, worst
+from icl_lib.summary import hinge_interval, least, share_interval, summarise, worst
 from icl_lib.validate import ConfigError
 
 
@@ -33,3 +33,25 @@ def test_smallest_and_largest_of_several_means() -> None:
     table = pd.DataFrame({"estimate": [0.2, 0.5], "low": [0.1, 0.05], "high": [0.9, 0.6], "n": [10, 12]})
     assert least(table) == (0.2, 0.05, 0.6, 10)
     assert worst(table) == (0.5, 0.1, 0.9, 10)
+
+
+def test_intervals_that_hold_together_are_wider() -> None:
+    """Bonferroni: each of three at 1 - 0.05 / 3."""
+    values = [0.1, 0.3, 0.2, 0.6]
+    table = pd.DataFrame({"x": [1, 2, 3] * 4, "seed": np.repeat(range(4), 3), "margin": np.repeat(values, 3)})
+    for together, level in ((False, 0.95), (True, 1 - 0.05 / 3)):
+        found = summarise(table, ["x"], "margin", together)
+        assert found["low"].tolist() == pytest.approx([mean_interval(values, level).low] * 3)
+        assert found["high"].tolist() == pytest.approx([mean_interval(values, level).high] * 3)
+
+
+def test_no_hinge_loss_seen_is_bounded_by_the_largest_one_possible() -> None:
+    """A prompt loses at most 1 + |F|, and happens with at most the exact probability of one seed's prompts."""
+    table = pd.DataFrame(
+        {"n_lossy": [0, 0], "n_prompts": [1000, 1000], "largest_output": [2.0, 3.0], "hinge": [0.0, 0.0]}
+    )
+    found = hinge_interval(table)
+    assert found[:2] == (0, 0)
+    assert found.high == pytest.approx((1 - 0.025 ** (1 / 1000)) * (1 + 3.0), rel=1e-6)
+    seen = hinge_interval(table.assign(n_lossy=[0, 1], hinge=[0.0, 0.001]))
+    assert seen == mean_interval([0.0, 0.001])

@@ -52,6 +52,13 @@ def test_moved(old: str, new: str) -> None:
     assert not near_text(old, new) and not near_text(new, old)
 
 
+def test_it_is_the_recorded_interval_that_counts() -> None:
+    """An estimate may move by half its width; a new interval that is twice as wide allows no more."""
+    narrow, wide = "0.92 [0.82, 1.02]", "1.06 [0.81, 1.31]"
+    assert not near_text(narrow, wide)
+    assert near_text(wide, narrow)
+
+
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e3), st.floats(-0.9, 0.9))
 def test_estimates_move_with_their_intervals(estimate: float, half: float, share: float) -> None:
     def told(e: float) -> str:

@@ -31,12 +31,23 @@ def test_rate_and_reference() -> None:
     assert not torch.equal(born[0], born[1])
 
 
+def test_masses_stay_where_they_are() -> None:
+    """Whoever is born takes the mass of whom it replaces, equal or not, so that masses still sum to 1."""
+    mu, p = particles(50, [0]), torch.arange(1.0, 51).double()[None]
+    mu = mu._replace(p=p / p.sum())
+    after = births(BirthDeath(1.0, PI), [5])(start(mu), 0.5)
+    assert 0 < int((after.w != mu.w).any(-1).sum()) < 50
+    assert torch.equal(after.p, mu.p)
+
+
 def test_streams_follow_seed_and_step() -> None:
     mu = particles(50, [0])
     change = births(BirthDeath(1.0, PI), [5])
     state = start(mu)
     assert torch.equal(change(state, 0.5).w, change(state, 0.5).w)
     assert not torch.equal(change(state._replace(step=1), 0.5).w, change(state, 0.5).w)
+    everyone = births(BirthDeath(1e3, PI), [5])  # all are replaced: what is drawn is another, not only who
+    assert (everyone(state._replace(step=1), 0.5).w != everyone(state, 0.5).w).all()
     both = births(BirthDeath(1.0, PI), [4, 5])(start(stack([mu, mu])), 0.5)
     assert torch.equal(both.w[1:], change(state, 0.5).w), "a member draws what a solo run draws"
 

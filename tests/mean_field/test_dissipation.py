@@ -63,6 +63,16 @@ def test_the_loss_bound_is_for_low_losses() -> None:
     assert high.loss > 0.35 and high.from_loss.isnan().all()
 
 
+def test_every_step_sees_the_size_of_a_alike() -> None:
+    """L is the same at 3 a, M a third and B nine times: slopes in a and all their bounds are a ninth."""
+    state, _ = flow(Erf(), TEACHER, start(MU), FlowConfig("euler", 0.1, 4.0, cap=0.2))
+    plain = chain(Erf(), TEACHER, state.mu, PI, 0.1)
+    larger = chain(Erf(), TEACHER, *(nu._replace(a=3 * nu.a) for nu in (state.mu, PI)), 0.1)
+    torch.testing.assert_close(larger.loss, plain.loss)
+    for step in ("in_a", "on_pi", "on_teacher", "nuclear", "from_loss"):
+        torch.testing.assert_close(getattr(larger, step), getattr(plain, step) / 9)
+
+
 def test_control_without_pi() -> None:
     """Two particles at rest above the minimum: the bound's right side is positive and the dissipation is not there."""
     few = initial_particles([InitConfig("aligned", 2, 5, 2, 2.0, 1)])

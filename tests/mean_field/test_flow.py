@@ -6,7 +6,7 @@ import torch
 
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flow import Diverged, FlowConfig, State, flow, start
-from icl_lib.mean_field.landscape import covariances, loss
+from icl_lib.mean_field.landscape import covariances, loss, velocity
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, stack, teachers, uniform
 from icl_lib.mean_field.saddles import SaddleConfig, saddle
 from icl_lib.validate import ConfigError
@@ -43,6 +43,19 @@ def test_energy_identity_and_conserved_second_moment() -> None:
         assert part["drift"].max() < 1e-8
     _, coarse = run("euler", 0.1, 3.0)
     assert coarse["drift"].max() > 1e-5, "Euler's drift is there to be seen"
+
+
+def test_an_euler_step_by_hand() -> None:
+    """Both kinds of weights move by the velocity at the old positions; what is dissipated weighs particles by mass."""
+    p = torch.arange(1.0, N + 1).double().repeat(2, 1)
+    mu = MU._replace(p=p / p.sum(1, keepdim=True))
+    v = velocity(KERNEL, TEACHER, mu)
+    state, history = run("euler", 0.1, 0.1, mu=mu)
+    torch.testing.assert_close(state.mu.a, mu.a + 0.1 * v.a)
+    torch.testing.assert_close(state.mu.w, mu.w + 0.1 * v.w)
+    squares = v.a.square().sum(-1) + v.w.square().sum(-1)
+    torch.testing.assert_close(state.dissipated, 0.1 * (mu.p * squares).sum(-1))
+    assert history[history["time"] == 0]["loss"].tolist() == pytest.approx(v.loss.tolist())
 
 
 def test_loss_falls_and_a_saddle_stays() -> None:

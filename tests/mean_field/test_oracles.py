@@ -78,6 +78,14 @@ def test_without_noise_f_is_enough() -> None:
     assert other["loss"]["Bayes"] > 0.01 and other["loss"]["zero"] > other["loss"]["least squares on f°"]
 
 
+def test_prompts_are_those_held_out() -> None:
+    """Of the stream "eval", on which nothing trains: the loss of predicting 0 is that of its labels."""
+    table = held_out([CONFIG], Trainer(CONFIG).initial().model, n_prompts=60).set_index("learner")
+    batches = [Trainer(CONFIG).source.draw(count, "eval", number) for number, count in enumerate((50, 10))]
+    by_hand = torch.cat([batch.y_query for batch in batches]).double().square().mean() / 2
+    assert table["loss"]["zero"] == pytest.approx(float(by_hand), rel=1e-9)
+
+
 def test_members_and_attention_alone() -> None:
     """An ensemble of two is two ensembles of one; without an MLP the model at the best W is "attention on x"."""
     config = replace(CONFIG, mode="attention")

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from icl_lib.mean_field import tails
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flow import FlowConfig, flow, start
 from icl_lib.mean_field.landscape import velocity
@@ -33,6 +34,16 @@ def test_spectrum_is_that_of_the_linearised_velocity() -> None:
     jacobian = torch.stack([(field(theta + h * e) - field(theta - h * e)) / (2 * h) for e in eye], 1)
     expected = np.sort(np.linalg.eigvals(-jacobian.numpy()).real)
     np.testing.assert_allclose(flow_spectrum(KERNEL, own, mu)[0].numpy(), expected, atol=1e-7)
+
+
+def test_the_jacobian_is_that_of_the_velocity() -> None:
+    """What the implicit integrators are given, by central differences, with unequal masses; a frozen w does not move."""
+    p = torch.tensor([[0.1, 0.1, 0.2, 0.2, 0.4]], dtype=torch.float64)
+    for frozen in (False, True):
+        problem = tails._Problem(KERNEL, member(TEACHER, 0), member(MU, 0)._replace(p=p), frozen)
+        y, steps = problem.start, 1e-5 * np.eye(len(problem.start))
+        by_hand = np.stack([(problem.slope(0, y + h) - problem.slope(0, y - h)) / 2e-5 for h in steps], axis=1)
+        np.testing.assert_allclose(problem.jacobian(0, y), by_hand * problem.moves, atol=1e-8)
 
 
 def test_zeros_at_the_teacher_and_at_its_copies() -> None:

@@ -42,6 +42,20 @@ def test_covariance_mean_and_share(name: str, share: float) -> None:
         assert (slope.mT - linear_map(act, f)[e]).abs().max() < 0.05
 
 
+def test_share_of_a_teacher_with_a_mean() -> None:
+    """Of its variance, not of its second moment: a regression with an intercept on 100 000 inputs."""
+    act = activation("relu")
+    f = teachers([TeacherConfig("random", N, D, K, 2.0, seed=s) for s in SEEDS], act.kernel())
+    found = linear_share(act, f)
+    for e in range(2):
+        y = network(act, (f.a * f.p[..., None])[e], f.w[e], X)
+        centred = y - y.mean(0)
+        assert y.mean(0).square().sum() > 0.1 * centred.square().mean(0).sum(), "a mean that matters"
+        slope = torch.linalg.lstsq(X, centred).solution
+        explained = (X @ slope).square().sum() / centred.square().sum()
+        assert abs(float(explained - found[e])) < 0.01
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_ends(name: str) -> None:
     """s = 0 is the nonlinear teacher of the same seed; s = 1 is linear, exactly so for ReLU, less so for longer weights."""

@@ -80,6 +80,12 @@ def test_exponents_of_a_known_law() -> None:
     assert farthest(of.losses[4], reference).shape == (1,) and farthest(of.losses[4], reference)[0] > 0.4
 
 
+def test_spread_is_that_of_a_sample() -> None:
+    """Of two pools of two parts, by hand: squares of -3, -1, 1, 3 over n - 1 = 3."""
+    values = np.array([[[2.0], [4.0]], [[6.0], [8.0]]])
+    assert spread(values, np.zeros((2, 1))) == pytest.approx([(20 / 3) ** 0.5])
+
+
 def test_jackknife_of_a_mean_is_the_t_interval() -> None:
     values = np.random.default_rng(1).standard_normal(12)
     (found,) = jackknife(lambda i: values[i].mean()[None], 12)
