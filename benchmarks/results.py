@@ -95,7 +95,7 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
         work = table[(table["unit"] == unit) & (table["variant"] == "ours")]
         for found in work.itertuples():
             at = (found.benchmark, found.axis, found.size, found.factor)
-            speed = float(str(found.value)) / 1e9 / timed[at]
+            speed = float(str(found.value)) / 1e9 / ours[at]
             of = "memory bandwidth" if unit == "byte" else "GEMM"
             rows.append((*at, of, speed, speed / peak))
     return pd.DataFrame(rows, columns=["benchmark", "axis", "size", "factor", "of", "G_a_second", "share"])
@@ -142,7 +142,7 @@ def of_epoch(table: pd.DataFrame) -> pd.DataFrame:
 def of_velocity(table: pd.DataFrame) -> pd.DataFrame:
     """The same of a velocity at the largest number of particles: products, and elementwise functions on half of the pairs."""
     flop = table[(table["benchmark"] == "velocity") & (table["axis"] == "N") & table["unit"].str.startswith("flop")]
-    largest = flop.loc[flop["size"].idxmax()]
+    largest = flop.sort_values("size").iloc[-1]
     pairs = largest["size"] ** 2 / 2 / 1e9
     least = {
         "products": largest["value"] / 1e9 / rate(table, "GEMM, float64"),

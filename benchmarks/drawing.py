@@ -1,0 +1,79 @@
+"""The figures of the performance page."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from icl_lib.figures import ARMS, CONTROL, OURS, PALETTE, plain_ticks
+
+COLOURS = (CONTROL, *ARMS[1:], PALETTE[1], PALETTE[2], PALETTE[7])
+FACTORS = (0.125, 0.5, 2, 8)
+
+
+def _factors(ax: Axes) -> None:
+    ax.set(xscale="log")
+    ax.xaxis.set_minor_locator(plt.NullLocator())
+    ax.set_xticks(FACTORS, ["1/8", "1/2", "2", "8"])
+
+
+def ratios(table: pd.DataFrame, panels: list[tuple[str, str]]) -> Figure:
+    """One panel per hot path and size that is varied: times ours against size, quartiles as bars; below 1 we lose.
+
+    Args:
+        table: of ``results.compared``.
+        panels: (benchmark, axis) each.
+    """
+    fig, axes = plt.subplots(-(-len(panels) // 2), 2, figsize=(6.4, 2.5 * -(-len(panels) // 2)))
+    for ax, (benchmark, axis) in zip(axes.flat, panels, strict=False):
+        part = table[(table["benchmark"] == benchmark) & (table["axis"] == axis)]
+        for colour, (name, one) in zip(COLOURS, part.groupby("against", sort=False), strict=False):
+            bars = (one["median"] - one["low"], one["high"] - one["median"])
+            ax.errorbar(one["factor"], one["median"], bars, fmt=".-", color=colour, label=name, linewidth=1)
+        ax.axhline(1, color=OURS, linewidth=1.5)
+        ax.set(yscale="log", title=f"{benchmark}: {axis}")
+        ax.title.set_fontsize(10)
+        ax.legend(fontsize=7, loc="best")
+        _factors(ax)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    fig.supxlabel("size, times the published one", fontsize=11)
+    fig.supylabel("time of the alternative over ours", fontsize=11)
+    return fig
+
+
+def growth(data: pd.DataFrame) -> Figure:
+    """Time (left) and memory (right) against each size, on logarithmic axes; dashed: an alternative.
+
+    Args:
+        data: of ``scaling.grown``.
+    """
+    names = list(dict.fromkeys(data["against"]))
+    fig, axes = plt.subplots(len(names), 2, figsize=(6.4, 2.1 * len(names)))
+    for row, name in zip(axes, names, strict=True):
+        for ax, quantity in zip(row, ("seconds", "MiB added"), strict=True):
+            part = data[(data["against"] == name) & (data["quantity"] == quantity)]
+            for variant, one in part.groupby("variant", sort=False):
+                ours = variant == "ours"
+                ax.plot(
+                    one["size"], one["value"], "o-" if ours else ".--", color=OURS if ours else CONTROL, label=variant
+                )
+            ax.set(xscale="log", yscale="log", xlabel=name, ylabel=quantity)
+            ticks = sorted(part["size"].unique())[::3]
+            plain_ticks(ax.xaxis, ticks)
+            if len(set(part["variant"])) > 1:
+                ax.legend(fontsize=7)
+    return fig
+
+
+def repetitions(table: pd.DataFrame) -> Figure:
+    """Seconds per step of the ensemble over the number of models, all repetitions and their minimum."""
+    fig, ax = plt.subplots()
+    rows = table.assign(each=1e6 * table["value"] / table["size"])
+    ax.scatter(rows["size"], rows["each"], s=12, color=OURS, alpha=0.4, label="one repetition")
+    fastest = rows.groupby("size")["each"].min()
+    ax.plot(fastest.index, fastest, color=OURS, label="fastest")
+    ax.set(xscale="log", yscale="log", xlabel="models in the ensemble", ylabel="µs per model and step")
+    plain_ticks(ax.xaxis, fastest.index.tolist())
+    plain_ticks(ax.yaxis)
+    return fig
