@@ -10,6 +10,7 @@ import platform
 import sys
 import time
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -92,7 +93,8 @@ def main() -> None:
     rows += peak_memory.measured() if "memory" in names else []
     table = merged(rows, complete=not sys.argv[1:])
     write_atomic(FILE, table.to_csv(index=False).encode())
-    about = {"processor": processor(), "versions": versions(), "threads": 1, "repetitions": REPETITIONS}
+    others = {name: version(name) for name in ("jax", "scikit-learn", "transformers")}
+    about = {"processor": processor(), "versions": versions() | others, "threads": 1, "repetitions": REPETITIONS}
     write_json(FILE.with_suffix(".json"), about | {"preliminary": REPETITIONS < PRELIMINARY})
     print(compared(load()).round(3).to_string())
     print(f"{time.monotonic() - start:.0f} s")

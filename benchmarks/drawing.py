@@ -77,3 +77,9 @@ def repetitions(table: pd.DataFrame) -> Figure:
     plain_ticks(ax.xaxis, fastest.index.tolist())
     plain_ticks(ax.yaxis)
     return fig
+
+
+def shown(table: pd.DataFrame, panels: list[tuple[str, str]]) -> pd.DataFrame:
+    """The data behind ``ratios``."""
+    pairs = zip(table["benchmark"], table["axis"], strict=True)
+    return table[[pair in panels for pair in pairs]].drop(columns=["difference", "tolerance"])

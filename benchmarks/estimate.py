@@ -5,7 +5,12 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
+from benchmarks import gpt_training
+from benchmarks.case import operations
 from benchmarks.results import times
+from benchmarks.training import configs_of
+from icl_lib.softmax.deep import initial_params, train_deep
+from icl_lib.softmax.train import CHUNK, initial_state, stacked_patterns, train_steps
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Sweep:
     """Independent runs.
 
     Attributes:
-        benchmark, axis, variant: whose published size one unit of work is.
+        benchmark, axis: whose published size one unit of work is.
         points: runs that are called one by one; one point's units of work.
         together: points that a GPU holds at once.
         operations: of one unit of work, whatever the number of points in it.
@@ -58,8 +63,13 @@ def sweeps(table: pd.DataFrame) -> list[Sweep]:
         return float(rows["value"].iloc[0])
 
     step = noted("training step", "byte")
+    configs, gpt = configs_of(), gpt_training.configs_of(1)
+    start, frame, first = initial_state(configs), stacked_patterns(configs), initial_params(gpt)
+    of_step = operations(lambda: train_steps(configs, start, CHUNK, frame)) // CHUNK
+    of_gpt = operations(lambda: train_deep(gpt, start=first)) // gpt_training.STEPS
+    # Of flow and Transformer, whose blocks numpy computes here, we assume 60 operations a velocity and 30 a batch of 50 prompts.
     return [
-        Sweep("one-layer learner, 10 seeds x 300 steps", "training run", "models", 1000, 300, 100, 60, step),
+        Sweep("one-layer learner, 10 seeds x 300 steps", "training run", "models", 1000, 300, 100, of_step, step),
         # Activations of three layers of width 64: 20 passes over (tokens x width) each way.
         Sweep(
             "GPT-2, one seed x 600 steps",
@@ -68,7 +78,7 @@ def sweeps(table: pd.DataFrame) -> list[Sweep]:
             1000,
             600,
             100,
-            400,
+            of_gpt,
             3 * 40 * 128 * 21 * 64 * 4,
         ),
         # Eight passes over the N x N kernel, student and teacher, in float64.
@@ -131,3 +141,37 @@ def assumptions() -> pd.DataFrame:
     """All assumed numbers."""
     rows = [(type(one).__name__, name, value) for one in (GPU(), Cluster()) for name, value in asdict(one).items()]
     return pd.DataFrame(rows, columns=["of", "assumed", "value"])
+
+
+def hour(value: float) -> str:
+    """Two digits in hours, minutes or seconds."""
+    for unit, factor in (("h", 1), ("min", 60), ("s", 3600)):
+        if value * factor >= 1 or unit == "s":
+            return f"{value * factor:.2g} {unit}"
+    raise AssertionError
+
+
+def shown(hours: pd.DataFrame) -> pd.DataFrame:
+    """``estimated`` as words."""
+    out = hours.assign(flop=hours["flop"].map("{:.1e}".format)).set_index("sweep")
+    for name in ("one core", "arithmetic", "memory", "launches", "one GPU", "cluster"):
+        out[name] = hours.set_index("sweep")[name].map(hour)
+    return out.rename(columns={"cluster": "100 nodes"})
+
+
+def worked(table: pd.DataFrame, hours: pd.DataFrame, overhead: float, efficiency: float) -> str:
+    """The first sweep, number by number."""
+    sweep, row, gpu, cluster = sweeps(table)[0], hours.iloc[0], GPU(), Cluster()
+    unit = float(times(table, sweep.benchmark, "ours", sweep.axis).median())
+    cores = cluster.nodes * cluster.cores
+    n, of_gpu = sweep.points * sweep.units, sweep.points * sweep.units / sweep.together * sweep.operations
+    lines = [
+        f"one core: {sweep.points} settings x ({sweep.units} steps x {1e3 * unit:.2g} ms + {overhead:.1f} s) = {hour(row['one core'])}",
+        f"GPU, arithmetic: {row['flop']:.1e} flop / ({gpu.of_peak} x {gpu.float32:.3g} flop/s) = {hour(row['arithmetic'])}",
+        f"GPU, memory: {n * sweep.byte:.1e} byte / ({gpu.of_peak} x {gpu.memory:.4g} byte/s) = {hour(row['memory'])}",
+        f"GPU, launches: {of_gpu:.1e} operations, {sweep.together} settings at once, x {gpu.launch:.0e} s = {hour(row['launches'])}",
+        f"GPU: the larger of the first two and the third = {hour(row['one GPU'])}",
+        f"100 nodes: {math.ceil(sweep.points / cores)} wave(s) of {sweep.points} settings on {cores} cores, "
+        f"each {sweep.units * unit:.2g} s / {efficiency:.2f} + {overhead:.1f} s = {hour(row['cluster'])}",
+    ]
+    return "\n".join(lines)

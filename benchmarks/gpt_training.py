@@ -88,8 +88,8 @@ def at_end(case: Case) -> float:
 
 def cases() -> list[Case]:
     first = initial_params(configs_of(MEMBERS))
-    settled = train_deep([replace(c, n_steps=SETTLED) for c in configs_of(2)]).params
+    settled = train_deep([replace(c, n_steps=SETTLED) for c in configs_of(1)]).params
     found = [case for size in sizes("batch", BATCH) for case in against("GPT-2, first steps", size, select(first, [0]))]
     found += [of_ensemble("GPT-2, first steps", first)]
-    found += against("GPT-2, settled", ONE, select(settled, [0]))
+    found += against("GPT-2, settled", ONE, settled)
     return found

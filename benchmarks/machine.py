@@ -1,7 +1,7 @@
 """What the processor does at its best, measured in the same turns: rates of products, of memory, of single operations.
 
 A rate is the unit of work over the time; shares of a peak are taken of the large products in the same precision, or of the copy
-in main memory. The epoch's operations are timed alone, each as often as an epoch needs it.
+of arrays as large as a training step's, which stay in cache as its own do. The epoch's operations are timed alone, each as often as an epoch needs it.
 """
 
 from collections.abc import Callable

@@ -84,20 +84,19 @@ def rate(table: pd.DataFrame, name: str) -> float:
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """For every size of ours where work was counted: flop and bytes a second, over large products and over the copy in memory."""
+    """For every size of ours where work was counted: flop and bytes a second, over large products and over a copy of arrays that stay in cache."""
     timed = timings(table)
-    timed = (
-        timed[timed["variant"] == "ours"].groupby(["benchmark", "axis", "size", "factor"], sort=False)["value"].min()
-    )
+    timed = timed[timed["variant"] == "ours"]
+    of: dict = timed.groupby(["benchmark", "axis", "size", "factor"], sort=False)["value"].min().to_dict()
     rows = []
     for unit in ("flop, float32", "flop, float64", "byte"):
-        peak = rate(table, "memory" if unit == "byte" else f"GEMM, {unit[6:]}")
+        peak = rate(table, RESOURCES["memory"] if unit == "byte" else f"GEMM, {unit[6:]}")
         work = table[(table["unit"] == unit) & (table["variant"] == "ours")]
         for found in work.itertuples():
             at = (found.benchmark, found.axis, found.size, found.factor)
-            speed = float(str(found.value)) / 1e9 / ours[at]
-            of = "memory bandwidth" if unit == "byte" else "GEMM"
-            rows.append((*at, of, speed, speed / peak))
+            speed = float(str(found.value)) / 1e9 / float(of[at])
+            kind = "copy in cache" if unit == "byte" else "GEMM"
+            rows.append((*at, kind, speed, speed / peak))
     return pd.DataFrame(rows, columns=["benchmark", "axis", "size", "factor", "of", "G_a_second", "share"])
 
 

@@ -69,3 +69,16 @@ def bottlenecks(table: pd.DataFrame) -> pd.DataFrame:
             {"axis": size.axis, "size": int(size.value), **share, "largest": max(share, key=lambda k: share[k])}
         )
     return pd.DataFrame(rows)
+
+
+def shown(fits: pd.DataFrame) -> pd.DataFrame:
+    """``exponents`` as words: estimate with its interval."""
+
+    def words(row: pd.Series, end: str) -> str:
+        return f"{row['exponent' + end]:.2f} [{row['low' + end]:.2f}, {row['high' + end]:.2f}]"
+
+    columns = {
+        "all sizes": [words(row, "") for _, row in fits.iterrows()],
+        "from the published one on": [words(row, ", upper half") for _, row in fits.iterrows()],
+    }
+    return fits[["against", "quantity"]].assign(**columns)

@@ -79,11 +79,11 @@ def test_share_of_the_peak() -> None:
             ("path", "ours", 1, 1e9, "byte", 0),
             machine("GEMM, float32", 0.05),
             machine("GEMM, float64", 0.1),
-            machine("memory", 0.25),
+            machine("copy, arrays of the training step", 0.25),
         )
     ).set_index("of")
     assert of.loc["GEMM", ["G_a_second", "share"]].tolist() == pytest.approx([2, 0.2])
-    assert of.loc["memory bandwidth", "share"] == pytest.approx(0.125)
+    assert of.loc["copy in cache", "share"] == pytest.approx(0.125)
 
 
 def test_exponents() -> None:
