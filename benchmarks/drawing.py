@@ -17,6 +17,13 @@ def _factors(ax: Axes) -> None:
     ax.set_xticks(FACTORS, ["1/8", "1/2", "2", "8"])
 
 
+def _multiples(ax: Axes) -> None:
+    """Plain numbers: 1, 2, 5 of every decade, or the decades alone where there are many."""
+    low, high = ax.get_ylim()
+    decades = [10.0**k for k in range(-3, 7) if low <= 10.0**k <= high]
+    plain_ticks(ax.yaxis, decades if high / low > 200 else None)
+
+
 def ratios(table: pd.DataFrame, panels: list[tuple[str, str]]) -> Figure:
     """One panel per hot path and size that is varied: times ours against size, quartiles as bars; below 1 we lose.
 
@@ -35,6 +42,7 @@ def ratios(table: pd.DataFrame, panels: list[tuple[str, str]]) -> Figure:
         ax.title.set_fontsize(10)
         ax.legend(fontsize=7, loc="best")
         _factors(ax)
+        _multiples(ax)
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     fig.supxlabel("size, times the published one", fontsize=11)
@@ -63,19 +71,6 @@ def growth(data: pd.DataFrame) -> Figure:
             plain_ticks(ax.xaxis, ticks)
             if len(set(part["variant"])) > 1:
                 ax.legend(fontsize=7)
-    return fig
-
-
-def repetitions(table: pd.DataFrame) -> Figure:
-    """Seconds per step of the ensemble over the number of models, all repetitions and their minimum."""
-    fig, ax = plt.subplots()
-    rows = table.assign(each=1e6 * table["value"] / table["size"])
-    ax.scatter(rows["size"], rows["each"], s=12, color=OURS, alpha=0.4, label="one repetition")
-    fastest = rows.groupby("size")["each"].min()
-    ax.plot(fastest.index, fastest, color=OURS, label="fastest")
-    ax.set(xscale="log", yscale="log", xlabel="models in the ensemble", ylabel="µs per model and step")
-    plain_ticks(ax.xaxis, fastest.index.tolist())
-    plain_ticks(ax.yaxis)
     return fig
 
 

@@ -19,8 +19,13 @@ def seconds(value: float) -> str:
     raise AssertionError
 
 
+def number(value: float) -> str:
+    """Three digits, no exponent."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def times_ours(row: pd.Series) -> str:
-    return f"{row['median']:.3g} ({row['low']:.3g} to {row['high']:.3g})"
+    return f"{number(row['median'])} ({number(row['low'])} to {number(row['high'])})"
 
 
 def at_size(found: pd.DataFrame, factor: float) -> pd.DataFrame:
@@ -60,7 +65,7 @@ def targets(table: pd.DataFrame) -> pd.DataFrame:
     def add(what: str, target: float, found: Iterable[float], high: bool = True) -> None:
         values = list(found)
         reached = min(values) >= target if high else max(values) <= target
-        measured = " / ".join(f"{value:.3g}" for value in values)
+        measured = " / ".join(map(number, values))
         rows.append(
             {"aim": what, "target": f"{'≥' if high else '≤'} {target:g}", "measured": measured, "reached": reached}
         )
