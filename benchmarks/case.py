@@ -1,5 +1,6 @@
 """A case is something to time, and how it differs from ours; the runner makes all cases take turns, repetition by repetition."""
 
+import gc
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -125,15 +126,18 @@ def timed(case: Case) -> float:
 
 
 def take_turns(cases: Sequence[Case], repetitions: int = REPETITIONS) -> list[Row]:
-    """All rows of all cases; the first round warms up."""
+    """All rows of all cases; the first round warms up. Garbage is collected between rounds, not in whichever case it falls on."""
     rows = [row for case in tqdm(cases, "check", disable=None) for row in checked(case)]
     for case in cases:
         case.call()
     spent = [0.0] * len(cases)
     for repetition in tqdm(range(repetitions), "time", disable=None):
+        gc.collect()
+        gc.disable()
         for i, case in enumerate(cases):
             if repetition < AT_LEAST or spent[i] < BUDGET:
                 seconds = timed(case)
                 spent[i] += seconds * case.work
                 rows.append(case.row(seconds, case.unit, repetition))
+        gc.enable()
     return rows

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.results import least_times, timings
+from benchmarks import bound
+from benchmarks.results import RESOURCES, least_times, rate, times, timings
 from benchmarks.training import AXES, configs_of
 
 GROWTH = {  # what is fitted: (benchmark, axis)
@@ -52,19 +53,23 @@ def exponents(data: pd.DataFrame) -> pd.DataFrame:
 
 
 def bottlenecks(table: pd.DataFrame) -> pd.DataFrame:
-    """What a training run's step waits for at 1/8, 1 and 8 times each size: share of its least time, "all in turn" as 1."""
+    """Of the time of a training step on given prompts, at the smallest, published and largest of each size: what is what.
+
+    Shares of the fastest measured time that products and passes over arrays take at their measured rates; the rest is mostly the start
+    of operations. The shares of a step whose arrays leave the cache add up to less.
+    """
     rows = []
     for size in AXES:
-        if size.factor not in (1, 8) and size.factor > 0.16:
+        if size.factor != 1 and 0.16 < size.factor < 8:
             continue
-        least = least_times(table, configs_of(size)[0])
-        whole = least.pop("all in turn")
-        parts = {
-            "products": least["arithmetic at these sizes"],
-            "random numbers": least["random numbers"],
-        }
-        parts["passes over arrays"] = whole - sum(parts.values())
-        share = {name: part / whole for name, part in parts.items()}
+        config, n_models = configs_of(size)[0], len(configs_of(size))
+        least, traffic = least_times(table, config), bound.traffic(config)
+        passes = (sum(traffic.values()) - traffic["products"] - traffic["sampling"]) / (
+            1e9 * rate(table, RESOURCES["memory"])
+        )
+        measured = float(times(table, "training step", "ours", size.axis, size.factor).min()) / n_models
+        share = {"products": least["arithmetic at these sizes"] / measured, "passes over arrays": passes / measured}
+        share["rest"] = 1 - sum(share.values())
         rows.append(
             {"axis": size.axis, "size": int(size.value), **share, "largest": max(share, key=lambda k: share[k])}
         )
