@@ -1,11 +1,12 @@
 """The figures of the performance page."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from icl_lib.figures import ARMS, CONTROL, OURS, PALETTE, plain_ticks
+from icl_lib.figures import ARMS, CONTROL, OURS, PALETTE, THEORY, plain_ticks
 
 COLOURS = (CONTROL, *ARMS[1:], PALETTE[1], PALETTE[2], PALETTE[7])
 FACTORS = (0.125, 0.5, 2, 8)
@@ -40,7 +41,9 @@ def ratios(table: pd.DataFrame, panels: list[tuple[str, str]]) -> Figure:
         ax.axhline(1, color=OURS, linewidth=1.5)
         ax.set(yscale="log", title=f"{benchmark}: {axis}")
         ax.title.set_fontsize(10)
-        ax.legend(fontsize=7, loc="best")
+        low, high = ax.get_ylim()  # room for the legend
+        ax.set_ylim(low, high * (high / low) ** (0.1 + 0.1 * len(set(part["against"]))))
+        ax.legend(fontsize=7, loc="upper left", borderaxespad=0, labelspacing=0.2)
         _factors(ax)
         _multiples(ax)
     for ax in axes.flat[len(panels) :]:
@@ -50,25 +53,42 @@ def ratios(table: pd.DataFrame, panels: list[tuple[str, str]]) -> Figure:
     return fig
 
 
-def growth(data: pd.DataFrame) -> Figure:
-    """Time (left) and memory (right) against each size, on logarithmic axes; dashed: an alternative.
+def _fit(ax: Axes, upper: pd.DataFrame, fit: pd.Series) -> None:
+    """The fitted power law over the sizes that it was fitted to, with its exponent."""
+    x, slope = np.log(upper["size"]), fit["exponent, upper half"]
+    line = np.exp(np.log(upper["value"]).mean() + slope * (x - x.mean()))
+    ax.plot(upper["size"], line, ":", color=THEORY, linewidth=2)
+    interval = f"[{fit['low, upper half']:.2f}, {fit['high, upper half']:.2f}]"
+    ax.set_title(f"exponent {slope:.2f} {interval}", fontsize=9)
+
+
+def growth(data: pd.DataFrame, fits: pd.DataFrame) -> Figure:
+    """Time (left) and memory (right) against each size, on logarithmic axes; dashed: an alternative; dotted: the fit.
 
     Args:
         data: of ``scaling.grown``.
+        fits: of ``scaling.exponents``.
     """
-    names = list(dict.fromkeys(data["against"]))
-    fig, axes = plt.subplots(len(names), 2, figsize=(6.4, 2.1 * len(names)))
+    names, of = list(dict.fromkeys(data["against"])), fits.set_index(["against", "quantity"])
+    fig, axes = plt.subplots(len(names), 2, figsize=(6.4, 2.3 * len(names)))
     for row, name in zip(axes, names, strict=True):
         for ax, quantity in zip(row, ("seconds", "MiB added"), strict=True):
             part = data[(data["against"] == name) & (data["quantity"] == quantity)]
+            short = quantity == "seconds" and part["value"].max() < 1
+            part = part.assign(value=part["value"] * (1e3 if short else 1))
             for variant, one in part.groupby("variant", sort=False):
-                ours = variant == "ours"
-                ax.plot(
-                    one["size"], one["value"], "o-" if ours else ".--", color=OURS if ours else CONTROL, label=variant
-                )
-            ax.set(xscale="log", yscale="log", xlabel=name, ylabel=quantity)
-            ticks = sorted(part["size"].unique())[::3]
-            plain_ticks(ax.xaxis, ticks)
+                style, colour = ("o-", OURS) if variant == "ours" else (".--", CONTROL)
+                ax.plot(one["size"], one["value"], style, color=colour, label=variant)
+            ours = part[part["variant"] == "ours"]
+            _fit(ax, ours[ours["factor"] >= 1], of.loc[(name, quantity)])
+            ax.set(
+                xscale="log",
+                yscale="log",
+                xlabel=name,
+                ylabel="ms" if short else {"seconds": "s"}.get(quantity, quantity),
+            )
+            plain_ticks(ax.xaxis, sorted(set(part["size"]))[::3])
+            _multiples(ax)
             if len(set(part["variant"])) > 1:
                 ax.legend(fontsize=7)
     return fig

@@ -1,7 +1,7 @@
 """What the same sweeps would take on one GPU and on 100 nodes: an estimate from measured work and stated assumptions, not a measurement."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -138,9 +138,18 @@ def estimated(
 
 
 def assumptions() -> pd.DataFrame:
-    """All assumed numbers."""
-    rows = [(type(one).__name__, name, value) for one in (GPU(), Cluster()) for name, value in asdict(one).items()]
-    return pd.DataFrame(rows, columns=["of", "assumed", "value"])
+    """All assumed numbers, in words."""
+    gpu, cluster = GPU(), Cluster()
+    said = {
+        "GPU, float32 (data sheet)": f"{gpu.float32 / 1e12:g} Tflop/s",
+        "GPU, float64 (data sheet)": f"{gpu.float64 / 1e12:g} Tflop/s",
+        "GPU, memory (data sheet)": f"{gpu.memory / 1e9:g} GB/s",
+        "share of these that is reached": f"{gpu.of_peak:.0%}",
+        "from one operation to the next": f"{1e6 * gpu.launch:g} µs",
+        "nodes": f"{cluster.nodes}",
+        "cores of a node, each as fast as ours": f"{cluster.cores}",
+    }
+    return pd.DataFrame({"assumed": said})
 
 
 def hour(value: float) -> str:
