@@ -12,8 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 FACTORS = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)  # sizes that are timed, times the published one
-REPETITIONS = int(os.environ.get("BENCH_REPETITIONS", "15"))
+REPETITIONS = int(os.environ.get("BENCH_REPETITIONS", "9"))
 AT_LEAST, BUDGET = 3, 4.0  # a case rests when it has taken this many seconds, but not before so many repetitions
+QUICK = 0.1  # seconds: calls shorter than this are made twice, and the second one is timed
 COLUMNS = ["benchmark", "variant", "axis", "size", "factor", "value", "unit", "repetition"]
 
 Row = tuple[str, str, str, float, float, float, str, int]
@@ -126,16 +127,21 @@ def timed(case: Case) -> float:
 
 
 def take_turns(cases: Sequence[Case], repetitions: int = REPETITIONS) -> list[Row]:
-    """All rows of all cases; the first round warms up. Garbage is collected between rounds, not in whichever case it falls on."""
+    """All rows of all cases; the first round warms up.
+
+    Garbage is collected between rounds, and not in whichever case it falls on. Short calls are made once more before each timing: the
+    first one after a large case pays for the memory that this has left.
+    """
     rows = [row for case in tqdm(cases, "check", disable=None) for row in checked(case)]
-    for case in cases:
-        case.call()
+    quick = [timed(case) * case.work < QUICK for case in cases]
     spent = [0.0] * len(cases)
     for repetition in tqdm(range(repetitions), "time", disable=None):
         gc.collect()
         gc.disable()
         for i, case in enumerate(cases):
             if repetition < AT_LEAST or spent[i] < BUDGET:
+                if quick[i]:
+                    case.call()
                 seconds = timed(case)
                 spent[i] += seconds * case.work
                 rows.append(case.row(seconds, case.unit, repetition))

@@ -6,7 +6,7 @@ import pandas as pd
 
 from benchmarks.results import of_epoch, ratio, shares, times
 
-FIRST_AXIS = {"training step": "models", "training run": "models", "velocity": "N", "epoch": "n"}
+APART = "default allocator"  # what these times are of stands with the targets only
 LARGE = 8  # N = 4 000 particles, where the velocity's targets are
 EPOCH_MODULES = [f"torch.nn, batch {batch}" for batch in (1, 4, 20)]
 
@@ -34,16 +34,17 @@ def at_size(found: pd.DataFrame, factor: float) -> pd.DataFrame:
     Args:
         found: of ``results.compared``.
     """
+    found = found[~found["benchmark"].str.endswith(APART)]
     first = found.groupby("benchmark", sort=False)["axis"].first()
     rows = found[(found["factor"] == factor) & (found["axis"] == found["benchmark"].map(first))]
     shown = pd.DataFrame(
         {
             "hot path": rows["benchmark"],
-            "size": rows["axis"] + " = " + rows["size"].map("{:g}".format),
             "alternative": rows["against"],
+            "times ours": [times_ours(row) for _, row in rows.iterrows()],
             "ours": rows["ours"].map(seconds),
             "theirs": rows["theirs"].map(seconds),
-            "times ours": [times_ours(row) for _, row in rows.iterrows()],
+            "size": rows["axis"] + " = " + rows["size"].map("{:g}".format),
             "differs by": rows["difference"].map("{:.0e}".format, na_action="ignore"),
         }
     )
@@ -53,9 +54,11 @@ def at_size(found: pd.DataFrame, factor: float) -> pd.DataFrame:
 def losses(found: pd.DataFrame) -> pd.DataFrame:
     """Where an alternative is faster than ours: per hot path and alternative, at which sizes, and the worst ratio."""
     rows = found[(found["median"] < 1) & ~found["against"].str.startswith("ours")]
+    rows = rows[~rows["benchmark"].str.endswith(APART)]
     of = rows.groupby(["benchmark", "axis", "against"], sort=False)
     sizes = of["size"].agg(lambda s: ", ".join(f"{value:g}" for value in s))
-    return pd.DataFrame({"sizes": sizes, "worst ratio": of["median"].min().round(2)}).reset_index()
+    out = pd.DataFrame({"sizes": sizes, "worst ratio": of["median"].min().round(2)}).reset_index()
+    return out.rename(columns={"benchmark": "hot path"}).set_index("hot path")
 
 
 def targets(table: pd.DataFrame) -> pd.DataFrame:
@@ -99,13 +102,13 @@ def targets(table: pd.DataFrame) -> pd.DataFrame:
     add("epoch, s", 25, [epoch.median()], high=False)
     faster("epoch, times torch.nn at its best batch", 2, modules, epoch)
     add("epoch, share of its operations timed alone", 0.6, of_epoch(table)["share"].tail(1))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).set_index("aim")
 
 
 def share_of_peak(table: pd.DataFrame) -> pd.DataFrame:
     """Of every hot path at 1/8, 1 and 8 times the first size that is varied: the share of the peak that it comes closest to."""
     found = shares(table)
-    found = found[~found["benchmark"].str.endswith("default allocator")]
+    found = found[~found["benchmark"].str.endswith(APART)]
     first = found.groupby("benchmark", sort=False)["axis"].first()
     found = found[found["axis"] == found["benchmark"].map(first)]
     of = found.groupby(["benchmark", "of"], sort=False)

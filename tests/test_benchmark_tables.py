@@ -24,8 +24,9 @@ def timed(benchmark: str, variant: str, *seconds: float, factor: float = 1) -> l
 
 
 def test_cases_take_turns_and_long_ones_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every case warms up once; one that has used up its time pauses, but not before three repetitions."""
-    clock, calls = [0.0], []
+    """Every case warms up; one that has used up its time pauses, but not before three repetitions; short calls come in pairs."""
+    clock: list[float] = [0.0]
+    calls: list[str] = []
     monkeypatch.setattr(runner.time, "process_time", lambda: clock[0])
 
     def case(name: str, seconds: float) -> Case:
@@ -39,6 +40,9 @@ def test_cases_take_turns_and_long_ones_rest(monkeypatch: pytest.MonkeyPatch) ->
     assert calls == ["short", "long"] * 4 + ["short"] * 2
     assert [row[7] for row in rows if row[1] == "long"] == [0, 1, 2]
     assert {row[5] for row in rows if row[1] == "short"} == {0.25}  # per unit of work
+    calls.clear()
+    runner.take_turns([case("quick", runner.QUICK / 2), case("short", 0.5)], 1)
+    assert calls == ["quick", "short", "quick", "quick", "short"]
 
 
 def test_sizes_are_an_eighth_to_eight_times_the_published_one() -> None:
