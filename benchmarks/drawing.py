@@ -32,7 +32,7 @@ def ratios(table: pd.DataFrame, panels: list[tuple[str, str]]) -> Figure:
         table: of ``results.compared``.
         panels: (benchmark, axis) each.
     """
-    fig, axes = plt.subplots(-(-len(panels) // 2), 2, figsize=(6.4, 2.5 * -(-len(panels) // 2)))
+    fig, axes = plt.subplots(-(-len(panels) // 2), 2, figsize=(6.4, 2.9 * -(-len(panels) // 2)))
     for ax, (benchmark, axis) in zip(axes.flat, panels, strict=False):
         part = table[(table["benchmark"] == benchmark) & (table["axis"] == axis)]
         for colour, (name, one) in zip(COLOURS, part.groupby("against", sort=False), strict=False):
@@ -40,10 +40,10 @@ def ratios(table: pd.DataFrame, panels: list[tuple[str, str]]) -> Figure:
             ax.errorbar(one["factor"], one["median"], bars, fmt=".-", color=colour, label=name, linewidth=1)
         ax.axhline(1, color=OURS, linewidth=1.5)
         ax.set(yscale="log", title=f"{benchmark}: {axis}")
-        ax.title.set_fontsize(10)
+        ax.title.set_fontsize(11)
         low, high = ax.get_ylim()  # room for the legend
-        ax.set_ylim(low, high * (high / low) ** (0.1 + 0.1 * len(set(part["against"]))))
-        ax.legend(fontsize=7, loc="upper left", borderaxespad=0, labelspacing=0.2)
+        ax.set_ylim(low, high * (high / low) ** (0.1 + 0.14 * len(set(part["against"]))))
+        ax.legend(fontsize=9, loc="upper left", borderaxespad=0, labelspacing=0.2)
         _factors(ax)
         _multiples(ax)
     for ax in axes.flat[len(panels) :]:
@@ -59,7 +59,7 @@ def _fit(ax: Axes, upper: pd.DataFrame, fit: pd.Series) -> None:
     line = np.exp(np.log(upper["value"]).mean() + slope * (x - x.mean()))
     ax.plot(upper["size"], line, ":", color=THEORY, linewidth=2)
     interval = f"[{fit['low, upper half']:.2f}, {fit['high, upper half']:.2f}]"
-    ax.set_title(f"exponent {slope:.2f} {interval}", fontsize=9)
+    ax.set_title(f"exponent {slope:.2f} {interval}", fontsize=10)
 
 
 def growth(data: pd.DataFrame, fits: pd.DataFrame) -> Figure:
@@ -90,7 +90,7 @@ def growth(data: pd.DataFrame, fits: pd.DataFrame) -> Figure:
             plain_ticks(ax.xaxis, sorted(set(part["size"]))[::3])
             _multiples(ax)
             if len(set(part["variant"])) > 1:
-                ax.legend(fontsize=7)
+                ax.legend(fontsize=9)
     return fig
 
 

@@ -163,9 +163,10 @@ def hour(value: float) -> str:
 def shown(hours: pd.DataFrame) -> pd.DataFrame:
     """``estimated`` as words."""
     out = hours.assign(flop=hours["flop"].map("{:.1e}".format)).set_index("sweep")
-    for name in ("one core", "arithmetic", "memory", "launches", "one GPU", "cluster"):
+    for name in ("one core", "one GPU", "cluster"):
         out[name] = hours.set_index("sweep")[name].map(hour)
-    return out.rename(columns={"cluster": "100 nodes"})
+    out = out[["flop", "one core", "one GPU", "binds", "cluster"]]  # ``worked`` shows the parts
+    return out.rename(columns={"cluster": f"{Cluster().nodes} nodes", "binds": "GPU waits for"})
 
 
 def worked(table: pd.DataFrame, hours: pd.DataFrame, overhead: float, efficiency: float) -> str:
