@@ -21,7 +21,8 @@ def _factors(ax: Axes) -> None:
 def _multiples(ax: Axes) -> None:
     """Plain numbers: 1, 2, 5 of every decade, or the decades alone where there are many."""
     low, high = ax.get_ylim()
-    decades = [10.0**k for k in range(-3, 7) if low <= 10.0**k <= high]
+    decades = [10.0**k for k in range(-4, 6) if low <= 10.0**k <= high]
+    decades = [one for one in decades if len(decades) < 6 or round(np.log10(one)) % 2 == 0]
     plain_ticks(ax.yaxis, decades if high / low > 200 else None)
 
 

@@ -75,7 +75,7 @@ def at(size: Size) -> list[Case]:
         "autograd twice": (lambda: double_backward(Erf(), teacher, mu, u), 1, TOLERANCE),
         "torch.func jvp of grad": (lambda: forward_over_reverse(teacher, mu, u), 1, TOLERANCE),
         "JAX jit, jvp of grad": (jax_product(teacher, mu, u), 1, TOLERANCE),
-        "autograd twice, sampled, at 1 %": (
+        "sampled inputs, at 1 %": (
             lambda: sampled(teacher, mu, u),
             min(1.0, (WANTED / error) ** 2),
             3 * WANTED,

@@ -97,7 +97,7 @@ def at(size: Size) -> list[Case]:
         "autograd, exact loss": (lambda: autograd_exact(teacher, mu), 1, TOLERANCE),
         "JAX jit(grad), exact loss": (jax_gradient(teacher, mu), 1, TOLERANCE),
         "JAX jit(vmap(grad))": (jax_vmap_gradient(teacher, mu), 1, TOLERANCE),
-        "autograd, sampled inputs, at 1 %": (
+        "sampled inputs, at 1 %": (
             lambda: autograd_sampled(teacher, mu, SAMPLES),
             min(1.0, (WANTED / error) ** 2),
             3 * WANTED,
