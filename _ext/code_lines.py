@@ -6,11 +6,12 @@ from html import unescape
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
-# Code and commands; what a program prints is a table or a drawing as often as not and scrolls by itself.
+# Code, commands and examples. What a program prints, in an example too, is as often as not a table, and scrolls by itself.
 BLOCK = re.compile(
-    r'(<div class="highlight-(?:default|ipython3|python|sh|console|yaml|toml|json) [^>]*>\s*<div class="highlight">\s*<pre>)(.*?)(</pre>)',
+    r'(<div class="(?:doctest )?highlight-(?:default|ipython3|python|sh|console|yaml|toml|json) [^>]*>\s*<div class="highlight">\s*<pre>)(.*?)(</pre>)',
     re.S,
 )
+PRINTED = '<span class="go">'
 SHORT = 40  # characters that fit a phone
 
 
@@ -20,7 +21,7 @@ def wrapped(code: str) -> str:
     for line in code.splitlines(keepends=True):
         text = unescape(re.sub(r"<[^>]*>", "", line))
         whole = all(line.count(f"<{tag} ") + line.count(f"<{tag}>") == line.count(f"</{tag}>") for tag in ("span", "a"))
-        if len(text) > SHORT and whole:
+        if len(text) > SHORT and whole and not line.startswith(PRINTED):
             indent = len(text) - len(text.lstrip())
             line = f'<span class="code-line" style="--in: {indent}ch">{line}</span>'
         lines.append(line)

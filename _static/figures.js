@@ -7,8 +7,8 @@ document.addEventListener("DOMContentLoaded", () => {
     box.className = "figure-box";
     image.replaceWith(box);
     box.append(image);
-    const caption = box.parentElement.querySelector("figcaption .caption-number, figcaption p");
-    boxes.push({ image, box, name: caption ? caption.textContent.trim().slice(0, 60) : "Figure" });
+    const number = box.parentElement.querySelector("figcaption .caption-number");
+    boxes.push({ image, box, name: number ? number.textContent.trim() : "Figure" });
   }
   function check() {
     for (const { image, box, name } of boxes) {

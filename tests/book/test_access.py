@@ -54,6 +54,20 @@ def test_axe_would_find_something(html: Path, visit: Visit) -> None:
     assert {"color-contrast", "image-alt"} <= {found[0] for found in violations(page)}
 
 
+def test_figures_scroll_on_a_phone_by_keyboard_and_only_there(html: Path, visit: Visit) -> None:
+    page = shown(visit, html / "chapters/softmax/L4_out_of_domain.html", 400)
+    boxes = page.locator(".figure-box")
+    assert boxes.count() == 3
+    for box in boxes.all():
+        assert box.get_attribute("role") == "region" and "Fig." in (box.get_attribute("aria-label") or "")
+        assert box.locator("img").bounding_box()["width"] > 500
+        box.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.wait_for_function("() => !document.querySelector('.figure-box[tabindex]')")
+
+
 @pytest.mark.parametrize("name", THREE)
 def test_tab_reaches_everything_and_shows_where_it_is(html: Path, visit: Visit, name: str) -> None:
     page = shown(visit, html / name)
