@@ -18,7 +18,7 @@ that ends here, after an empty line of its own\'\'\'
 
 def test_long_lines_hang_below_their_own_indentation_and_say_the_same():
     before = highlight(CODE, PythonLexer(), HtmlFormatter(nowrap=True))
-    soup = BeautifulSoup(wrapped(before), "html.parser")
+    soup = BeautifulSoup(f"<pre>{wrapped(before)}</pre>", "html.parser")
     assert soup.get_text() == CODE
     lines = soup.select(".code-line")
     assert [line["style"] for line in lines] == ["--in: 4ch", "--in: 0ch", "--in: 0ch"]
