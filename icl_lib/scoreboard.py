@@ -13,7 +13,7 @@ from icl_lib.provenance import chapter_hash
 
 MARKS = dict(zip(VERDICTS, ("✔", "◐", "✘", "◇", "○"), strict=True))
 COLOURS = dict(zip(VERDICTS, ("#0173b2", "#b8860b", "#b3341f", "#6b6b6b", "#9a9a9a"), strict=True))
-PAPERS = {"li2024": "Li et al. 2024", "kim2024": "Kim & Suzuki 2024"}
+PAPERS = {"li2024": "Li et al. 2024", "kim2024": "Kim & Suzuki 2024", "open": "Open question"}
 
 
 def result_file(claim: Claim, fresh: Path | None) -> Path | None:

@@ -46,7 +46,7 @@ def record(book: Path, folder: str = "figures", control: Interval = FAR, **more:
 
 
 def rows(table: str) -> dict[str, str]:
-    return {re.search(r"<b>([LK]\d+)</b>", row)[1]: row for row in re.findall(r"<tr data.*?</tr>", table)}  # type: ignore[index]
+    return {re.search(r"<b>([LKQ]\d+)</b>", row)[1]: row for row in re.findall(r"<tr data.*?</tr>", table)}  # type: ignore[index]
 
 
 def test_unmeasured_claims_are_shown(book: Path) -> None:
@@ -92,6 +92,8 @@ def test_one_click_to_figure_and_data(book: Path) -> None:
 
 def test_main_figures_of_this_book() -> None:
     for claim in CLAIMS.values():
+        if claim.paper == "open" and not (REAL / f"{claim.chapter}.ipynb").is_file():
+            continue
         found = main_figure(claim.id, REAL / f"{claim.chapter}.ipynb")
         assert found and (REAL / "figures" / claim.id / f"{found[0]}.csv").is_file()
     assert set(MAIN) <= set(CLAIMS)
