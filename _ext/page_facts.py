@@ -78,10 +78,11 @@ def insert(app: Sphinx, doctree: nodes.document, page: str) -> None:
     said = facts(chapter, reading, Path(app.srcdir) / "figures") if chapter else [reading]
     titles = [f' title="{html.escape(why)}"' if why else "" for _, why in said]
     spans = [f"<span{title}>{html.escape(text)}</span>" for title, (text, _) in zip(titles, said, strict=True)]
-    parts = {"chapters/softmax": "part-i-paper-l", "chapters/mean_field": "part-ii-paper-k"}
-    if part := parts.get(page.rpartition("/")[0]):  # what the symbols mean, one click from where they first occur
+    parts = {"chapters/softmax": "#part-i-paper-l", "chapters/mean_field": "#part-ii-paper-k", "chapters/open": ""}
+    part = parts.get(page.rpartition("/")[0])
+    if part is not None:  # what the symbols mean, one click from where they first occur
         address = app.builder.get_relative_uri(page, "chapters/notation")
-        spans.append(f'<a href="{address}#{part}">symbols</a>')
+        spans.append(f'<a href="{address}{part}">symbols</a>')
     line = nodes.raw("", f'<p class="page-facts">{" · ".join(spans)}</p>\n', format="html")
     heading.parent.insert(heading.parent.index(heading) + 1, line)
 

@@ -8,7 +8,7 @@ THEME: dict[str, str] = {}
 # Code has thousands of coloured words and a page hundreds of formulas: the first of each kind is enough.
 THIN = """() => {
     const seen = new Set();
-    for (const word of document.querySelectorAll('.highlight span[class]')) {
+    for (const word of document.querySelectorAll('.highlight span[class]:not(.code-line)')) {
         const kind = word.className;
         if (seen.has(kind)) word.replaceWith(...word.childNodes);
         seen.add(kind);
