@@ -26,6 +26,7 @@ ELSEWHERE: list[tuple[str, Any]] = [
     (r"\{(?:term|ref|numref|doc|eq|prf:ref)\}`([^`<]*)(?:<[^>]*>)?`", r"\1"),
     (r"^(:{3,}|`{3,})\{(?:dropdown|prf:\w+|exercise|solution)\}", r"\1{admonition}"),
     (r"\\dots\b", r"\\ldots"),  # which docutils knows
+    (r"\{gathered\}", "{aligned}"),  # this one too
     (r"\\([td]?frac)(\d)(\d)", r"\\\1{\2}{\3}"),  # 1/2, where docutils reads 12 over what follows
 ]
 # Code is folded away but for what was set: the default parameters and the ones of this run.
