@@ -10,7 +10,7 @@ from icl_lib.main_figure import figure_anchor
 
 STYLE = """<style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-img { max-width: 100% } pre { background: #f5f5f5; padding: .6rem; overflow-x: auto; font-size: 13px }
+img { max-width: 100% } pre, pre.code, pre code { background: #fafafa } pre.code:not(.output) { white-space: pre-wrap; overflow-wrap: anywhere } pre { padding: .6rem; overflow-x: auto; font-size: 13px }
 details { margin: .2rem 0 } summary { cursor: pointer; color: #1460cf; font-size: 13px } figure { margin: 1rem 0 } figcaption { font-size: 14px; color: #444 }
 table { border-collapse: collapse; display: block; max-width: 100%; overflow-x: auto } math[display=block] { overflow-x: auto } td, th { padding: .2rem .6rem; vertical-align: top; border-bottom: 1px solid #ddd; text-align: left }
 aside.admonition, div.admonition { border-left: 3px solid #999; padding-left: 1rem; margin: 1rem 0 }
@@ -26,6 +26,7 @@ ELSEWHERE: list[tuple[str, Any]] = [
     (r"\{(?:term|ref|numref|doc|eq|prf:ref)\}`([^`<]*)(?:<[^>]*>)?`", r"\1"),
     (r"^(:{3,}|`{3,})\{(?:dropdown|prf:\w+|exercise|solution)\}", r"\1{admonition}"),
     (r"\\dots\b", r"\\ldots"),  # which docutils knows
+    (r"\{gathered\}", "{aligned}"),  # this one too
     (r"\\([td]?frac)(\d)(\d)", r"\\\1{\2}{\3}"),  # 1/2, where docutils reads 12 over what follows
 ]
 # Code is folded away but for what was set: the default parameters and the ones of this run.
@@ -33,6 +34,8 @@ CODE = re.compile(
     r'(<div class="cell (?![^"]*parameters)[^"]*">\s*)<div class="cell_input docutils container">\s*(<pre.*?</pre>)\s*</div>',
     re.S,
 )
+# What may scroll: without a script there is no telling whether it does, so the keyboard reaches each of them.
+SCROLLS = re.compile(r'<(?=table\b|math [^>]*display="block"|pre class="[^"]*\boutput\b)\w+')
 
 
 def provenance_as_legend(cell: Any) -> None:
@@ -77,4 +80,5 @@ def html_page(notebook: Any, title: str = "A chapter, run again") -> str:
         source = nbformat.writes(plain)
         page: str = publish_string(source, parser=Parser(), writer_name="html5", settings_overrides=settings)
     page = CODE.sub(r"\1<details><summary>Code</summary>\2</details>", page)
+    page = SCROLLS.sub(r'\g<0> tabindex="0"', page)
     return page.replace("</head>", STYLE, 1)

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
+from icl_lib.rerun.page import html_page
 from tests.book.axe import violations
 from tests.book.conftest import Visit
 
@@ -46,6 +48,16 @@ def test_axe_on_pages_that_sphinx_adds(html: Path, visit: Visit, name: str) -> N
 @pytest.mark.parametrize("name", SAMPLE)
 def test_axe_on_a_phone_and_in_the_dark(html: Path, visit: Visit, name: str, width: int, theme: str) -> None:
     assert violations(shown(visit, html / name, width, theme)) == []
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_axe_on_the_page_of_a_run(visit: Visit, tmp_path: Path, width: int) -> None:
+    page = tmp_path / "run.html"
+    page.write_text(html_page(nbformat.read("chapters/softmax/L4_out_of_domain.ipynb", as_version=4)))
+    visit.page.set_viewport_size({"width": width, "height": 900})
+    visit.open(page.as_uri())
+    assert violations(visit.page) == []
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_axe_would_find_something(html: Path, visit: Visit) -> None:

@@ -173,6 +173,14 @@ def test_the_page_folds_code_shows_a_caption_once_and_reads_short_fractions() ->
     assert "<title>T1: A toy</title>" in page
 
 
+@pytest.mark.parametrize("chapter", sorted(Path("chapters").glob("*/*.ipynb")), ids=lambda path: path.stem)
+def test_every_formula_of_a_chapter_is_read(chapter: Path) -> None:
+    notebook = nbformat.read(chapter, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+    page = html_page(notebook)
+    assert "<math" in page and re.findall(r'<(?!div)\w+ [^>]*class="[^"]*\bmath\b[^>]*>[^<]*', page) == []
+
+
 def test_committed_and_new_result_side_by_side(book: Path, tmp_path: Path) -> None:
     value = {"estimate": 2.0, "low": 1.5, "high": 2.5, "n": 10}
     for folder, names in ((book / "figures", ("slope", "gone")), (tmp_path, ("slope", "new"))):
