@@ -48,7 +48,8 @@ def _plain(text: str) -> str:
 def _shown(clause: Mapping[str, Any] | None) -> str:
     if clause is None:
         return "–"
-    value = clause["value"]
-    # rounding errors as 0, like ``chapter.show``
-    estimate, low, high = (0.0 if abs(value[k]) < 1e-12 else value[k] for k in ("estimate", "low", "high"))
-    return f"{estimate:.3g} [{low:.3g}, {high:.3g}], n = {value['n']}: {clause['verdict']}"
+    from icl_lib.chapter import show  # both load what computes, which `icl` does not before it has to
+    from icl_lib.stats import Interval
+
+    value = Interval(**clause["value"])
+    return f"{show(value)}, n = {value.n}: {clause['verdict']}"
