@@ -54,8 +54,9 @@ def facts(chapter: ChapterFile, reading: tuple[str, str], figures: Path) -> list
     """What is said of a chapter, each with how it is known."""
     said = [reading]
     if chapter.entry:
-        place = f"{PAPERS[chapter.entry['paper']]}, {chapter.entry['where']}"
-        said = [(f"Claim {chapter.id}", ""), (place, ""), reading]
+        paper, where = chapter.entry["paper"], chapter.entry["where"]
+        names = [f"Claim {chapter.id}", f"{PAPERS[paper]}, {where}"]
+        said = [*((name, "") for name in (names if paper != "open" else [f"Open question {chapter.id}"])), reading]
     if seconds := recorded_seconds(chapter):
         how = f"Measured: {seconds:.0f} s on a machine with two cores (benchmarks/commands.csv)"
         said.append((f"{minutes(seconds)} to run on two cores", how))
