@@ -46,7 +46,7 @@ def hessian_product(
     """The map u -> (d2L/dtheta2) u on particle coordinates theta_i = (a_i, w_i), q = k + d; by autograd, O(N^2) memory."""
     _need_smooth(kernel)
     k = mu.a.shape[2]
-    covariances(kernel, teacher, mu).optimum  # noqa: B018  raises where Sigma_mumu is singular
+    covariances(kernel, teacher, mu).m  # noqa: B018  raises where Sigma_mumu is singular or a teacher NaN
     theta = torch.cat([mu.a, mu.w], dim=2)
 
     def slope(theta: Tensor) -> Tensor:

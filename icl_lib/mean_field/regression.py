@@ -85,7 +85,7 @@ class PromptConfig:
         require_choice("task", self.task, tuple(TASKS))
         require_integer("n_context", self.n_context, 1)
         require_integer("n_query", self.n_query, 1)
-        require_number("noise", self.noise, low=0)
+        require_number("noise", self.noise, 0, 1e6)
         require_choice("law", self.law, ("gaussian", "sphere", "sign"))
         require(isinstance(self.centred, bool), "centred", self.centred, "True or False")
 

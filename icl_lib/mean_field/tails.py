@@ -95,9 +95,10 @@ def flow_spectrum(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Te
     Raises:
         ConfigError: a kernel without second derivatives.
         SingularCovariance: B cannot be inverted.
+        NonFinite: A is NaN or infinite.
     """
     require(kernel.smooth, "kernel", type(kernel).__name__, "twice differentiable")
-    covariances(kernel, teacher, mu).optimum  # noqa: B018  raises where Sigma_mumu is singular
+    covariances(kernel, teacher, mu).m  # noqa: B018  raises where Sigma_mumu is singular or a teacher NaN
     found = []
     for e in range(len(mu.p)):
         problem = _Problem(kernel, member(teacher, e), member(mu, e), False)
