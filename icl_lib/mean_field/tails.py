@@ -20,16 +20,11 @@ from icl_lib.mean_field.flow import Diverged
 from icl_lib.mean_field.hessian import exact_loss
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import NonFinite, Velocity, covariances, velocity
-from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles, covariance
+from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles, covariance, member
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_choice, require_number
 
 METHODS = {"BDF": BDF, "Radau": Radau, "DOP853": DOP853}
-
-
-def member(mu: Particles, e: int) -> Particles:
-    """One member as an ensemble of one."""
-    return Particles(*(x[e : e + 1] for x in mu))
 
 
 def jittered(mu: Particles, size: float, seeds: Sequence[int], copies: int = 1) -> Particles:

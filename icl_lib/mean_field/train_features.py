@@ -118,7 +118,7 @@ class Trainer:
                 args = (self.activation.kernel(), self.teacher, mu, c.seed, number, state.time, h)
                 mu = modify(c.modification, *args)
             model = Transformer(mu, self.attention(mu, model.attention))
-        except (NonFinite, SingularCovariance) as cause:
+        except (NonFinite, SingularCovariance, torch.linalg.LinAlgError) as cause:
             raise Diverged(self.at(str(cause), number)) from cause
         return state._replace(model=model, time=state.time + h), now
 
@@ -138,7 +138,7 @@ class Trainer:
         """One row of the history after step `number`; the only look at what the last step of a run did."""
         try:
             known = self.exact(state.model)
-        except (NonFinite, SingularCovariance) as cause:
+        except (NonFinite, SingularCovariance, torch.linalg.LinAlgError) as cause:
             raise Diverged(self.at(str(cause), number)) from cause
         if any(map(math.isinf, known)) or (math.isnan(known[0]) and self.config.mode != "softmax"):
             raise Diverged(self.at(f"loss {known[0]:.3g}", number))
