@@ -14,8 +14,8 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy.integrate import BDF, DOP853, Radau
 from torch import Tensor
-from torch.func import grad, jacrev
 
+from icl_lib.mean_field.batched_hessian import gradient_and_hessian
 from icl_lib.mean_field.flow import Diverged
 from icl_lib.mean_field.hessian import exact_loss
 from icl_lib.mean_field.kernels import Kernel
@@ -71,14 +71,7 @@ class _Problem:
 
     def hessian(self, y: ndarray) -> ndarray:
         """Second derivatives of L, without 1/p."""
-
-        def loss(flat: Tensor) -> Tensor:
-            theta = flat.reshape(1, *self.shape)
-            return exact_loss(self.kernel, self.teacher, Particles(theta[..., : self.k], theta[..., self.k :], self.p))[
-                0
-            ]
-
-        return jacrev(grad(loss))(torch.as_tensor(y)).numpy()
+        return gradient_and_hessian(self.kernel, self.teacher, self.particles(y))[1].numpy().reshape(y.size, y.size)
 
     def jacobian(self, _: float, y: ndarray) -> ndarray:
         return -(self.moves / self.masses)[:, None] * self.hessian(y) * self.moves

@@ -170,7 +170,7 @@ def backward(
     act = _forward(params, tables, prompts)
     if d_output is None:
         d_output = -(prompts.target * (prompts.target * act.output < 1)) / act.output.shape[1]
-    active = act.hidden.sign()  # 1 where a neuron fires, else 0
+    active = (act.hidden > 0).to(act.hidden)  # 1 where a neuron fires, else 0
     d_neuron = params.a[..., None] * (active.mT @ (act.pooled * d_output[..., None]))  # (E, m, P + 1)
     d_pooled = (active @ (params.a[..., None] * tables.neuron)).mul_(d_output[..., None])
     d_attention = _gather(d_pooled, prompts)
