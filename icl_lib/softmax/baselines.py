@@ -1,8 +1,8 @@
 """Classical learners fitted on the contexts of one prompt and asked for its query (Li et al. 2024, figure on ICL).
 
-Each prompt is a small classification problem: l points x_i with labels y_i. SVMs are scikit-learn's; logistic
-regression (``fits.py``) and nearest neighbours are computed for all prompts at once and equal scikit-learn's (tests).
-All learners see x alone: they know neither patterns nor tasks. The Bayes classifier does.
+Each prompt is a small classification problem: l points x_i with labels y_i. Logistic regression and SVMs are
+scikit-learn's (``fits.py``); nearest neighbours are computed for all prompts at once and equal scikit-learn's
+(a test). All learners see x alone: they know neither patterns nor tasks. The Bayes classifier does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ LEARNERS = (*GRIDS, "1-NN", "3-NN", "Bayes")
 
 
 def _fitted(name: str, prompts: Prompts, patterns: Patterns, **setting: Any) -> Answers:
-    """The answer of scikit-learn's estimator to every prompt; contexts of one class predict that class."""
+    """scikit-learn's answer to every prompt; contexts of one class predict that class."""
     tokens = prompts.dense(patterns)[:, :, : patterns.d_x].double().mT  # (E, B, l + 1, d_x)
     given = prompts.label[..., 0].clone()
     both = (prompts.label != given[..., None]).any(-1)

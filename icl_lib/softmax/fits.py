@@ -1,14 +1,7 @@
-<<<<<<< HEAD
-"""Logistic regression and SVMs for many small problems, with scikit-learn's answers (tests compare with single fits).
-
-A fit on 20 points is 20 microseconds of work, to which scikit-learn adds 700 of checks. So logistic regression is solved
-here, for all problems at once, and several SVMs share one call of ``fit``: the kernel is zero between them.
-=======
 """scikit-learn's logistic regression and SVMs for many small problems: several share one call of ``fit``.
 
 A fit on 20 points is 20 microseconds of work and 700 of checks. Neither way of sharing changes what is solved for
 a problem. Problems do not see each other: features, or kernel, are zero between them. Tests compare with single fits.
->>>>>>> parent of 6fef68e (L8: logistic regressions solved for all prompts at once, ten times as fast as through scikit-learn)
 """
 
 from collections.abc import Callable
