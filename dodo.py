@@ -31,7 +31,8 @@ if CHAPTER:
     LEFT_OUT = dict.fromkeys([path for path in ALL if path not in chosen], note)
 LONGEST = list(notebooks.reduced())  # the chapters that take more than 90 s, longest first
 RUN = [path for path in [*LONGEST, *(p for p in ALL if p not in LONGEST)] if path in ALL and path not in LEFT_OUT]
-RUN.sort(key=lambda path: path.parent.name == "mean_field")  # Part I, then Part II
+PARTS = ("softmax", "mean_field", "open")
+RUN.sort(key=lambda path: PARTS.index(path.parent.name) if path.parent.name in PARTS else 0)
 
 
 class Reporter:

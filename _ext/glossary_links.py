@@ -7,7 +7,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
-PAGES = re.compile(r"index|chapters/(?:introduction|verdicts|compare|(?:softmax|mean_field)/\w+)")
+PAGES = re.compile(r"index|chapters/(?:introduction|verdicts|compare|(?:softmax|mean_field|open)/\w+)")
 NOT_IN = (
     nodes.reference,
     nodes.title,

@@ -26,7 +26,7 @@ from icl_lib.paths import root, write_json
 from icl_lib.stats import Interval
 from icl_lib.validate import ConfigError
 
-IDS = [f"L{i}" for i in range(1, 10)] + [f"K{i}" for i in range(1, 11)]
+IDS = [f"{part}{i + 1}" for part, n in {"L": 9, "K": 10, "Q": 8}.items() for i in range(n)]
 CLAIMS = load_claims()
 CRITERIA = [(f"{c.id}.{key}", clause) for c in CLAIMS.values() for key, clause in c.clauses.items()]
 
@@ -72,14 +72,14 @@ def test_every_claim_once_in_order() -> None:
     assert all(claim.id == name for name, claim in CLAIMS.items())
     text = (root() / "claims.yml").read_text()
     assert [
-        line[:-1] for line in text.splitlines() if line[:1] in "LK" and line.endswith(":")
+        line[:-1] for line in text.splitlines() if line[:1] in "LKQ" and line.endswith(":")
     ] == IDS  # YAML hides doubles
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=IDS)
 def test_entries_are_complete(claim: Claim) -> None:
-    assert claim.paper == {"L": "li2024", "K": "kim2024"}[claim.id[0]]
-    folder = {"L": "softmax", "K": "mean_field"}[claim.id[0]]
+    assert claim.paper == {"L": "li2024", "K": "kim2024", "Q": "open"}[claim.id[0]]
+    folder = {"L": "softmax", "K": "mean_field", "Q": "open"}[claim.id[0]]
     assert claim.chapter.startswith(f"chapters/{folder}/{claim.id}_")
     for text in (claim.where, claim.title, claim.statement, claim.finite):
         assert text.strip() == text and len(text) > 5
