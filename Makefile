@@ -31,7 +31,7 @@ record: env  ## run the chapters and rewrite committed outputs whose numbers mov
 
 bench: env  ## time the library against its baselines
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.mean_field
-	@OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=268435456 sh -c '$(PY) -m benchmarks && $(PY) -m benchmarks.mean_field && $(PY) -m benchmarks.regression'
+	@OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=268435456 sh -c '$(PY) -m benchmarks && $(PY) -m benchmarks.mean_field && $(PY) -m benchmarks.regression && $(PY) -m benchmarks.pruned_inference'
 
 reliability: env  ## kill, provoke, misconfigure and reorder what the library does (three quarters of an hour; rewrites reliability/results.csv)
 	@OMP_NUM_THREADS=1 $(PY) -m reliability
