@@ -4,7 +4,7 @@ The step is on particles of equal mass: v = -grad dL/dmu at each of them, which 
 heavy-ball, Adam that of Kingma and Ba (2015). Births come after a step, as in ``births``; dead neurons are drawn again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +15,15 @@ from icl_lib.mean_field.births import BirthDeath, births
 from icl_lib.mean_field.flow import State
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import NonFinite, velocity
-from icl_lib.mean_field.measure import InitConfig, Particles, SingularCovariance, check_particles, covariance, initial_particles
+from icl_lib.mean_field.measure import (
+    InitConfig,
+    Particles,
+    SingularCovariance,
+    check_particles,
+    covariance,
+    initial_particles,
+    stack,
+)
 from icl_lib.mean_field.perturb import displace, isotropic
 from icl_lib.rng import generator, stream_seed
 from icl_lib.validate import require, require_choice, require_integer, require_number
@@ -34,7 +42,7 @@ class Descent:
         births: births after every step, for which one step is one unit of time; None for none.
         noise: root mean square of an isotropic displacement after every step; falls linearly to 0 at the last step.
         resample: law from which dead neurons are drawn again; None for none.
-        every, dead: dead neurons are looked for after so many steps; those with |w| below `dead`.
+        every, dead: neurons with |w| below `dead` are looked for after the first step, and again after so many.
         shuffled: a control; signs of the step are permuted over the particles.
     """
 
@@ -74,7 +82,7 @@ def _after(config: Descent, mu: Particles, seeds: Sequence[int], step: int, n_st
         mu = births(config.births, seeds)(State(mu, now, torch.zeros_like(now), step), 1.0)
     if config.noise and step < n_steps:
         mu = displace(mu, isotropic(mu, seeds, step), config.noise * (1 - step / n_steps))
-    if config.resample is not None and step % config.every == 0:
+    if config.resample is not None and (step - 1) % config.every == 0:
         mu = drawn_again(config.resample, mu, config.dead, seeds, step)
     return mu
 
@@ -86,12 +94,27 @@ def _signs(step: Tensor, seeds: Sequence[int], number: int) -> Tensor:
     return step.abs() * step.sign().gather(1, orders[..., None].expand_as(step))
 
 
+def _descend(
+    kernel: Kernel, teacher: Particles, mu: Particles, config: Descent, n_steps: int, seeds: Sequence[int]
+) -> tuple[Particles, Float[Tensor, "T E"]]:
+    c, k, losses = covariance(kernel, teacher, teacher), mu.a.shape[2], []
+    mean, square = (torch.zeros(*mu.a.shape[:2], k + mu.w.shape[2], dtype=mu.a.dtype) for _ in range(2))
+    for number in range(1, n_steps + 1):
+        v = velocity(kernel, teacher, mu, c)
+        losses.append(v.loss)
+        mean, square, step = _step(config, mean, square, torch.cat([v.a, v.w], 2), number)
+        step = _signs(step, seeds, number) if config.shuffled else step
+        mu = mu._replace(a=mu.a + step[..., :k], w=mu.w + step[..., k:])
+        mu = _after(config, mu, seeds, number, n_steps)
+    return mu, torch.stack([*losses, velocity(kernel, teacher, mu, c).loss])
+
+
 def descend(
     kernel: Kernel, teacher: Particles, mu: Particles, config: Descent, n_steps: int, seeds: Sequence[int]
 ) -> tuple[Particles, Float[Tensor, "T E"]]:
     """Take n_steps steps; returns the particles and the loss before each step and at the end.
 
-    A member that is not finite, or whose covariance is singular, stays where it was and has an infinite loss from then on.
+    A member that diverges (not finite, or a singular covariance) is returned as it started, with infinite losses.
 
     >>> from icl_lib.mean_field.erf import Erf
     >>> from icl_lib.mean_field.measure import InitConfig, TeacherConfig, teachers
@@ -104,25 +127,16 @@ def descend(
     check_particles(mu)
     require_integer("n_steps", n_steps, 1)
     require(len(seeds) == len(mu.p), "seeds", list(seeds), f"one per member, {len(mu.p)}")
-    c, k, alive = covariance(kernel, teacher, teacher), mu.a.shape[2], torch.ones(len(mu.p), dtype=torch.bool)
-    mean, square = (torch.zeros(*mu.a.shape[:2], k + mu.w.shape[2], dtype=mu.a.dtype) for _ in range(2))
-    losses = []
-    for number in range(n_steps + 1):
-        v, now, ok = _velocity(kernel, teacher, mu, c, alive)
-        alive = ok
-        losses.append(torch.where(alive, now, torch.inf))
-        if number == n_steps or not alive.any():
-            break
-        mean, square, step = _step(config, mean, square, v, number + 1)
-        if config.shuffled:
-            step = _signs(step, seeds, number)
-        moved = mu._replace(a=mu.a + step[..., :k], w=mu.w + step[..., k:])
-        moved = _after(config, moved, seeds, number + 1, n_steps)
-        keep = (alive & moved.a.isfinite().all((1, 2)) & moved.w.isfinite().all((1, 2)))[:, None, None]
-        mu = mu._replace(a=torch.where(keep, moved.a, mu.a), w=torch.where(keep, moved.w, mu.w))
-        alive = keep.flatten()
-    losses += [torch.full_like(losses[-1], torch.inf)] * (n_steps + 1 - len(losses))
-    return mu, torch.stack(losses)
+    try:
+        return _descend(kernel, teacher, mu, config, n_steps, seeds)
+    except (NonFinite, SingularCovariance):
+        if len(seeds) == 1:
+            return mu, torch.full((n_steps + 1, 1), torch.inf, dtype=mu.a.dtype)
+    ends = []
+    for e, seed in enumerate(seeds):
+        own, known = (Particles(*(part[e : e + 1] for part in nu)) for nu in (mu, teacher))
+        ends.append(descend(kernel, known, own, config, n_steps, [seed]))
+    return stack([end for end, _ in ends]), torch.cat([losses for _, losses in ends], dim=1)
 
 
 def _step(config: Descent, mean: Tensor, square: Tensor, v: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -135,24 +149,6 @@ def _step(config: Descent, mean: Tensor, square: Tensor, v: Tensor, number: int)
     square = config.beta2 * square + (1 - config.beta2) * v.square()
     unbiased = mean / (1 - config.beta**number), square / (1 - config.beta2**number)
     return mean, square, config.rate * unbiased[0] / (unbiased[1].sqrt() + 1e-8)
-
-
-def _velocity(kernel: Kernel, teacher: Particles, mu: Particles, c: Tensor, alive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Velocities and losses of all members, zero and inf for those that are lost, and which are left."""
-    try:
-        v = velocity(kernel, teacher, mu, c)
-        return torch.cat([v.a, v.w], 2), v.loss, alive
-    except (NonFinite, SingularCovariance):
-        pass
-    v, now, ok = torch.zeros(*mu.a.shape[:2], mu.a.shape[2] + mu.w.shape[2], dtype=mu.a.dtype), torch.full_like(mu.p[:, 0], torch.inf), alive.clone()
-    for e in range(len(mu.p)):
-        own, known = (Particles(*(part[e : e + 1] for part in nu)) for nu in (mu, teacher))
-        try:
-            one = velocity(kernel, known, own, c[e : e + 1])
-            v[e], now[e] = torch.cat([one.a, one.w], 2)[0], one.loss[0]
-        except (NonFinite, SingularCovariance):
-            ok[e] = False
-    return v, now, ok
 
 
 def gradients_to(losses: Float[Tensor, "T E"], levels: Float[Tensor, " E"]) -> Float[Tensor, " E"]:
@@ -174,6 +170,3 @@ def chosen_rate(scores: dict[float, float]) -> float:
     """
     require(len(scores) > 0, "scores", len(scores), "at least one rate")
     return min(sorted(scores), key=lambda rate: scores[rate])
-
-
-Runner = Callable[[Descent], Float[Tensor, "T E"]]
