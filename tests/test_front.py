@@ -28,7 +28,7 @@ def text_of(page: str) -> str:
 
 def linked(text: str) -> list[str]:
     """Ids of the claims whose chapters a text links to, in its order."""
-    return re.findall(r"\]\((?:\w+/)?([LK]\d+)_\w+\.ipynb\)", text)
+    return re.findall(r"\]\((?:\w+/)?([LKQ]\d+)_\w+\.ipynb\)", text)
 
 
 def between(text: str, start: str, end: str) -> str:
