@@ -1,21 +1,8 @@
-"""What the benchmarks of single calls share: processor times in turns, and memory at its highest in a fresh process."""
+"""Memory at its highest in a fresh process."""
 
 import multiprocessing
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from statistics import median
-
-
-def take_turns(cases: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
-    """Median processor time of each, in seconds; the first round warms up."""
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for repetition in range(repetitions + 1):
-        for name, call in cases.items():
-            start = time.process_time()
-            call()
-            times[name] += [time.process_time() - start] if repetition else []
-    return {name: median(t) for name, t in times.items()}
 
 
 def _mebibytes(field: str) -> float:

@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from benchmarks.results import rerun_summary
+from benchmarks.rerun_table import rerun_summary
 from icl_lib.paths import root, write_atomic
 from icl_lib.rerun import book, sweep
 from tests.rerun.toy import CODE, finished, icl, make_book

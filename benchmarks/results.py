@@ -1,96 +1,154 @@
-"""The committed measurements, and ratios with their spread."""
+"""The committed measurements: one tidy table, ratios with their spread, shares of what the machine allows.
 
+Columns: benchmark, variant, what is varied (axis), its size, that size over the published one (factor), value, unit, repetition.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from benchmarks import bound
+from benchmarks.training import MEMBERS, configs_of
+
 FILE = Path(__file__).with_name("results.csv")
-COLUMNS = ["benchmark", "variant", "setting", "value", "unit", "repetition"]
+RESOURCES = {  # what each rate of the machine is called on the page
+    "arithmetic": "GEMM, float32",
+    "arithmetic at these sizes": "products of the training step",
+    "memory": "copy, arrays of the training step",
+    "random numbers": "random numbers",
+}
 
 
 def load(file: Path = FILE) -> pd.DataFrame:
-    """The table of results; columns ``members`` and ``batch`` are read out of ``setting``.
-
-    Values with unit µs are smaller for faster code; "per model and step" divides by the number of members.
-    """
-    table = pd.read_csv(file)
-    for name in ("members", "batch"):
-        table[name] = table["setting"].str.extract(rf"{name}=(\d+)", expand=False).astype(float).astype("Int64")
-    return table
+    """The table of results."""
+    return pd.read_csv(file, keep_default_na=False, na_values=[""])
 
 
-def values(table: pd.DataFrame, benchmark: str, variant: str, members: int = 10, batch: int = 128) -> pd.Series:
-    """One measurement per repetition (index). The machine's rates have no setting."""
-    rows = table[(table["benchmark"] == benchmark) & (table["variant"] == variant)]
-    if rows["members"].notna().any():
-        rows = rows[(rows["members"] == members) & (rows["batch"] == batch)]
+def timings(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are processor seconds."""
+    return table[table["unit"].str.startswith("s per")]
+
+
+def times(table: pd.DataFrame, benchmark: str, variant: str, axis: str | None = None, factor: float = 1) -> pd.Series:
+    """Seconds per unit of work, one per repetition (index), at one size; the first axis of the benchmark by default."""
+    rows = timings(table)
+    rows = rows[(rows["benchmark"] == benchmark) & (rows["variant"] == variant) & (rows["factor"] == factor)]
+    rows = (
+        rows[rows["axis"] == (rows["axis"].iloc[0] if axis is None else axis)] if rows["axis"].notna().any() else rows
+    )
     if rows.empty:
-        raise KeyError(f"no result for {benchmark}, {variant}, members={members}, batch={batch}")
+        raise KeyError(f"no time of {benchmark}, {variant}, {axis}, {factor} times the published size")
     return rows.set_index("repetition")["value"]
 
 
 def ratio(slow: pd.Series, fast: pd.Series) -> dict[str, float]:
     """How many times faster: from the minima, and median and quartiles of the ratios within a repetition."""
-    within = slow / fast
+    within = (slow / fast).dropna()
     low, median, high = within.quantile([0.25, 0.5, 0.75])
     return {"of_minima": slow.min() / fast.min(), "median": median, "low": low, "high": high}
 
 
-def bounds(table: pd.DataFrame) -> pd.DataFrame:
-    """Least time of a step by each resource at its measured rate (µs per model and step), and the share reached.
+def compared(table: pd.DataFrame, benchmarks: Sequence[str] | None = None) -> pd.DataFrame:
+    """Every alternative at every size: the median times, the ratio, and how far results differ from ours.
 
-    The step is that of 10 members at batch size 128. "arithmetic" takes the processor's rate on large
-    matrices, "arithmetic at these sizes" the rate on the step's own products. "all in turn" is what
-    is left if nothing overlaps: the products at their rate, the other operations' traffic, the random numbers.
+    Returns:
+        benchmark, axis, size, factor, against, ours, theirs (medians, s), of_minima, median, low, high (times ours), difference, tolerance.
     """
-
-    def rate(variant: str) -> float:
-        return float(values(table, "machine", variant).max())
-
-    count = table[table["benchmark"] == "count"].set_index("variant")["value"]
-    traffic = count[count.index.str.startswith("bytes, ")]
-    of_products = count["flop"] / rate("matrix products of the step")
-    random = count["random numbers"] / rate("random numbers")
-    speed = rate("copy, arrays of the step")
-    least = {
-        "arithmetic": count["flop"] / rate("matrix product, 1024"),
-        "arithmetic at these sizes": of_products,
-        "memory": traffic.sum() / speed,
-        "random numbers": random,
-        "all in turn": of_products + (traffic.sum() - traffic["bytes, products"]) / speed + random,
-    }
-    out = pd.DataFrame({"least_time": least}) / 1e3  # a count over 10^9/s is in ns
-    return out.assign(share=out["least_time"] / values(table, "training", "ensemble").min())
-
-
-def evaluation_rate(table: pd.DataFrame) -> dict[str, float]:
-    """Prompts a second that a trained ensemble of 10 is evaluated on, and its products' share of the processor's rate."""
-    prompts = 1e6 / values(table, "evaluation", "trained").min()
-    flop = float(table.loc[table["variant"] == "flop, evaluation", "value"].iloc[0])
-    peak = float(values(table, "machine", "matrix product, 1024").max())
-    return {"prompts": prompts, "share": prompts * flop / (1e9 * peak)}
-
-
-def rerun_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """What rerun.csv says: medians over repetitions in seconds; for runs the ratio to the time in cells, for sweeps the efficiency.
-
-    The efficiency is the time of one worker over twice that of two, the median over blocks that took turns. What the processors
-    themselves allow is that of two processes that only compute: the time of one alone over that of two at once.
-    """
-    rows: list[dict[str, object]] = []
-    for name, part in table[table["kind"] == "run"].groupby("of", sort=False):
-        of = part.groupby("case")["seconds"].median()
-        beside = of["before the first cell"] + of["after the last cell"]
-        rows.append({"measured": f"icl run {name}: its cells", "seconds": of["cells"]})
-        rows.append({"measured": f"icl run {name}: all else", "seconds": beside, "ratio": beside / of["cells"]})
-    alone, both = (table.loc[table["case"] == case, "seconds"].to_numpy() for case in ("1 process", "2 processes"))
-    rows.append({"measured": "two processes that only compute", "ratio": pd.Series(alone / both).median()})
-    one, two = (table.loc[table["case"] == case, "seconds"].to_numpy() for case in ("1 worker", "2 workers"))
-    gain = pd.Series(one / two / 2).median()
-    reached = {"ratio": gain, "target": "at least 0.85", "reached": gain >= 0.85}
-    rows.append({"measured": "sweep of 64 points, 1 worker", "seconds": one.sum()})
-    rows.append({"measured": "sweep of 64 points, 2 workers", "seconds": two.sum(), **reached})
-    again = table.loc[table["kind"] == "resume", "seconds"].median()
-    reached = {"target": "at most 2 s", "reached": again <= 2}
-    rows.append({"measured": "resuming 1 000 finished points", "seconds": again, **reached})
+    rows = []
+    known = table[table["unit"].isin(["difference", "tolerance"])]
+    noted = known.set_index(["benchmark", "variant", "axis", "size", "unit"])["value"]
+    timed = timings(table).dropna(subset="axis")
+    for (benchmark, axis, size), part in timed.groupby(["benchmark", "axis", "size"], sort=False):
+        by_variant = {name: one.set_index("repetition")["value"] for name, one in part.groupby("variant", sort=False)}
+        if "ours" not in by_variant or (benchmarks is not None and benchmark not in benchmarks):
+            continue
+        ours = by_variant.pop("ours")
+        for name, theirs in by_variant.items():
+            row = {
+                "benchmark": benchmark,
+                "axis": axis,
+                "size": size,
+                "factor": part["factor"].iloc[0],
+                "against": name,
+            }
+            row |= {"ours": ours.median(), "theirs": theirs.median(), **ratio(theirs, ours)}
+            found = {u: noted.get((benchmark, name, axis, size, u)) for u in ("difference", "tolerance")}
+            rows.append(row | found)
     return pd.DataFrame(rows)
+
+
+def rate(table: pd.DataFrame, name: str) -> float:
+    """Work a second, in 10^9, at the machine's best."""
+    return 1 / float(times(table, "machine", name).min())
+
+
+def shares(table: pd.DataFrame) -> pd.DataFrame:
+    """For every size of ours where work was counted: flop and bytes a second, over large products and over a copy of arrays that stay in cache."""
+    timed = timings(table)
+    timed = timed[timed["variant"] == "ours"]
+    of: dict = timed.groupby(["benchmark", "axis", "size", "factor"], sort=False)["value"].min().to_dict()
+    rows = []
+    for unit in ("flop, float32", "flop, float64", "byte"):
+        peak = rate(table, RESOURCES["memory"] if unit == "byte" else f"GEMM, {unit[6:]}")
+        work = table[(table["unit"] == unit) & (table["variant"] == "ours")]
+        for found in work.itertuples():
+            at = (found.benchmark, found.axis, found.size, found.factor)
+            speed = float(str(found.value)) / 1e9 / float(of[at])
+            kind = "copy in cache" if unit == "byte" else "GEMM"
+            rows.append((*at, kind, speed, speed / peak))
+    return pd.DataFrame(rows, columns=["benchmark", "axis", "size", "factor", "of", "G_a_second", "share"])
+
+
+def bounds(table: pd.DataFrame) -> pd.DataFrame:
+    """Least time of a training run's step by each resource at its measured rate (µs per model and step), and the share reached.
+
+    "arithmetic" takes the processor's rate on large matrices, "arithmetic at these sizes" the rate on the step's own products. "all in
+    turn" is what is left if nothing overlaps: the products at their rate, the other operations' traffic, the random numbers.
+    """
+    least = least_times(table, configs_of()[0]) * 1e6
+    step = 1e6 * float(times(table, "training run", "ours").min()) / MEMBERS
+    return pd.DataFrame({"least_time": least, "share": least / step})
+
+
+def least_times(table: pd.DataFrame, config: bound.TrainConfig) -> pd.Series:
+    """Seconds per model and step by resource, for any sizes."""
+    per = {name: rate(table, of) * 1e9 for name, of in RESOURCES.items()}
+    flop, traffic, random = bound.flops(config), bound.traffic(config), bound.draws(config) / per["random numbers"]
+    of_products = flop / per["arithmetic at these sizes"]
+    other = (sum(traffic.values()) - traffic["products"]) / per["memory"]
+    return pd.Series(
+        {
+            "arithmetic": flop / per["arithmetic"],
+            "arithmetic at these sizes": of_products,
+            "memory": sum(traffic.values()) / per["memory"],
+            "random numbers": random,
+            "all in turn": of_products + other + random,
+        }
+    )
+
+
+def of_epoch(table: pd.DataFrame) -> pd.DataFrame:
+    """What an epoch's operations take when timed alone (s), and the share of an epoch's time; the last row is their sum."""
+    alone = timings(table[table["benchmark"] == "epoch, operations"]).groupby("variant", sort=False)["value"].min()
+    whole = float(times(table, "epoch", "ours", "n").min())
+    out = pd.DataFrame(
+        {"seconds": [*alone, alone.sum()]}, index=pd.Index([*alone.index, "all in turn"], name="operation")
+    )
+    return out.assign(share=out["seconds"] / whole)
+
+
+def of_velocity(table: pd.DataFrame) -> pd.DataFrame:
+    """The same of a velocity at the largest number of particles: products, and elementwise functions on half of the pairs."""
+    flop = table[(table["benchmark"] == "velocity") & (table["axis"] == "N") & table["unit"].str.startswith("flop")]
+    largest = flop.sort_values("size").iloc[-1]
+    pairs = largest["size"] ** 2 / 2 / 1e9
+    least = {
+        "products": largest["value"] / 1e9 / rate(table, "GEMM, float64"),
+        "arcsin": pairs / rate(table, "arcsin, float64"),
+        "reciprocal roots": pairs / rate(table, "reciprocal root, float64"),
+    }
+    least["all in turn"] = sum(least.values())
+    whole = float(times(table, "velocity", "ours", "N", largest["factor"]).min())
+    out = pd.DataFrame({"seconds": pd.Series(least).rename_axis("operation")})
+    return out.assign(share=out["seconds"] / whole)

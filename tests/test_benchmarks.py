@@ -1,12 +1,28 @@
-"""The module baseline is the same learner, trained on the same prompts; nothing here is timed."""
+"""Every alternative does the work that ours does, to its stated tolerance; nothing here is timed."""
 
-import pandas as pd
+from collections.abc import Callable
+
 import pytest
 import torch
 
-from benchmarks import bound, module, regression, results
-from icl_lib.mean_field.train_features import Trainer
-from icl_lib.mean_field.transformer import step
+from benchmarks import (
+    attention,
+    bound,
+    classical,
+    epoch,
+    gpt_training,
+    hessians,
+    kernels,
+    module,
+    pruning,
+    sampling,
+    stacked,
+    training,
+    velocity,
+)
+from benchmarks.case import Case, Different, Size, checked
+from icl_lib.mean_field.measure import Particles
+from icl_lib.softmax.deep import initial_params
 from icl_lib.softmax.model import forward
 from icl_lib.softmax.prompts import sample_prompts, task_table
 from icl_lib.softmax.tasks import uniform_cover
@@ -14,6 +30,87 @@ from icl_lib.softmax.train import TrainConfig, initial_state, stacked_patterns, 
 
 CONFIG = TrainConfig(tasks=uniform_cover(6, 3, 4), seed=4, batch_size=32)
 N_STEPS = 20
+
+
+def gpt(size: Size) -> list[Case]:
+    return gpt_training.against("GPT-2", size, initial_params(gpt_training.configs_of(1)))
+
+
+@pytest.mark.parametrize(
+    ("cases", "size", "alternatives"),
+    [
+        (training.steps_on_given_prompts, Size("models", 2, 0.25), 4),
+        (training.steps_on_given_prompts, Size("l", 5, 0.25), 4),
+        (training.whole, Size("models", 10, 1), 2),
+        (sampling.at, Size("prompts", 64, 0.1), 2),
+        (gpt, Size("batch", 16, 0.125), 1),
+        (attention.at, Size("prompts", 500, 0.125), 1),
+        (pruning.at, Size("rates", 4, 0.25), 1),
+        (velocity.at, Size("N", 62, 0.125), 4),
+        (kernels.at, Size("N", 62, 0.125), 2),
+        (hessians.at, Size("N", 16, 0.125), 4),
+        (epoch.at, Size("n", 125, 0.125), 3),
+        (classical.at, Size("l", 20, 1), 5),
+    ],
+)
+def test_alternatives_do_the_same_work(cases: Callable[[Size], list[Case]], size: Size, alternatives: int) -> None:
+    """Losses, gradients, answers or means, as each hot path states it; ``checked`` is what runs before the timing."""
+    found = [case for case in cases(size) if case.differs]
+    assert len(found) == alternatives
+    for case in found:
+        assert case.differs is not None
+        assert case.differs() <= case.tolerance, case
+
+
+def test_a_step_that_is_one_per_cent_longer_is_seen() -> None:
+    """The tolerance of training steps is tight enough."""
+    given = training.Given(training.configs_of(Size("models", 2, 0.25)), 4)
+    batches = [stacked.stack(members) for members in given.dense]
+    for make in (stacked.vmap_run, stacked.jax_run):
+        wrong = make(given.params, batches, 1.01 * given.step_size)
+        assert training.difference(given.runs()["ours"], wrong)() > 5 * training.TOLERANCE
+
+
+def test_what_differs_is_not_timed() -> None:
+    case = Case("path", "theirs", Size("n", 1, 1), "s per call", lambda: None, 1, lambda: 0.5, 0.1)
+    with pytest.raises(Different, match=r"path, theirs.*0.5, allowed 0.1"):
+        checked(case)
+    assert [row[5:7] for row in checked(case._replace(tolerance=1))] == [(0.5, "difference"), (1, "tolerance")]
+    with pytest.raises(Different):
+        checked(case._replace(differs=lambda: float("nan")))
+
+
+def test_sampling_errors_fall_as_extrapolated() -> None:
+    """Sixteen times the inputs, a quarter of the error of grad_w: what times at 1 % rest on."""
+    teacher, mu = velocity.setting(100)
+    exact = velocity.ours(teacher, mu)
+
+    def error(n: int) -> float:
+        draws = [velocity.relative(exact, velocity.autograd_sampled(teacher, mu, n, seed)) ** 2 for seed in range(4)]
+        return (sum(draws) / 4) ** 0.5
+
+    assert error(32_000) / error(2_000) == pytest.approx(0.25, rel=0.3)
+
+
+def test_hessian_alternatives_agree_off_the_random_start() -> None:
+    """Unequal masses, which the random start has not."""
+    teacher, mu = hessians.setting(12)
+    p = torch.linspace(1, 2, 12, dtype=torch.float64)[None]
+    mu, u = Particles(mu.a, mu.w, p / p.sum()), hessians.direction(mu)
+    ours = hessians.hessian_product(hessians.Erf(), teacher, mu)(u)
+    for theirs in (
+        hessians.double_backward(hessians.Erf(), teacher, mu, u),
+        hessians.forward_over_reverse(teacher, mu, u),
+        hessians.jax_product(teacher, mu, u)(),
+    ):
+        torch.testing.assert_close(theirs, ours, rtol=1e-9, atol=1e-12)
+
+
+def test_plain_sampler_has_the_law_and_a_wrong_one_has_not() -> None:
+    config = training.configs_of()[0]
+    assert sampling.differ(config) < sampling.TOLERANCE
+    wrong = sampling.frequencies(sampling.plain(training.configs_of()[1], 20_000), config)
+    assert float((wrong - sampling.frequencies(sampling.plain(config, 20_000), config)).abs().max()) > 0.1
 
 
 def test_module_has_our_outputs() -> None:
@@ -50,47 +147,15 @@ def test_counted_products_are_those_of_the_step() -> None:
     assert counter.get_total_flops() == 3 * bound.flops(CONFIG)
 
 
-@pytest.mark.skipif(not results.FILE.is_file(), reason="no results.csv: run make bench")
-def test_results_can_be_read() -> None:
-    table = results.load()
-    assert list(table)[:6] == results.COLUMNS and (table["value"] > 0).all()
-    assert set(table.loc[table["benchmark"] == "ensemble size", "members"]) == {1, 2, 5, 10, 20, 40}
-    assert set(table.loc[table["benchmark"] == "batch size", "batch"]) == {32, 64, 128, 256, 512}
-    gain = results.ratio(results.values(table, "training", "modules"), results.values(table, "training", "ensemble"))
-    assert gain["low"] <= gain["median"] <= gain["high"]
-    assert set(results.bounds(table)) == {"least_time", "share"}
+def test_epoch_flops_are_those_of_the_module() -> None:
+    """Forward and backward of the module's products on inputs; the first layer needs no gradient in its inputs."""
+    from torch.utils.flop_counter import FlopCounterMode
 
-
-def test_sweeps_are_compared_block_by_block() -> None:
-    """Efficiency: one worker's time over twice that of two, the median over blocks; what a run costs: all but its cells."""
-    rows = [
-        ("run", "L5", "before the first cell", 2),
-        ("run", "L5", "cells", 10),
-        ("run", "L5", "after the last cell", 3),
-    ]
-    rows += [
-        ("sweep", "", f"{n} worker{'s' * (n > 1)}", s) for n, s in [(1, 8), (2, 5), (1, 9), (2, 5), (1, 8), (2, 4)]
-    ]
-    rows += [("machine", "", "1 process", 9), ("machine", "", "2 processes", 10)]
-    table = pd.DataFrame([*rows, ("resume", "", "1 000 points", 3)], columns=["kind", "of", "case", "seconds"])
-    found = results.rerun_summary(table).set_index("measured")
-    assert found.loc["icl run L5: all else", "ratio"] == 0.5
-    assert found.loc["sweep of 64 points, 2 workers", ["seconds", "ratio", "reached"]].tolist() == [14, 0.9, True]
-    assert found.loc["two processes that only compute", "ratio"] == 0.9
-    assert not found.loc["resuming 1 000 finished points", "reached"]
-
-
-def test_regression_module_is_our_transformer() -> None:
-    """Loss and gradients of the module that Paper K's training is timed against."""
-    trainer = Trainer(regression.config())
-    model, prompts = trainer.initial().model, trainer.source.draw(4, "prompts")
-    ours, theirs = step("sigmoid", model, [prompts]), regression.Module(model)
-    loss = regression.gradient(theirs, prompts)
-    assert loss == pytest.approx(float(ours.losses.mean()), rel=1e-5)
-    for weight, velocity in (
-        (theirs.inner.weight, ours.w[0] / regression.N),
-        (theirs.outer.weight, ours.a[0].T),  # the module's output weights have the masses in them
-        (theirs.attention, ours.attention[0]),
-    ):
-        assert weight.grad is not None
-        torch.testing.assert_close(weight.grad.double(), -velocity, rtol=1e-3, atol=1e-5)
+    trainer = epoch.Trainer(epoch.config(n=100, width=50))
+    net, prompts = epoch.Module(trainer.initial().model), trainer.source.draw(4, "prompts")
+    with FlopCounterMode(display=False) as counter:
+        epoch.gradient(net, prompts)
+    tokens = 4 * (100 + epoch.QUERIES)
+    ours = tokens * (4 * epoch.D * 50 + 2 * 50)  # without the teacher, which draws the labels
+    assert ours < counter.get_total_flops() < ours + tokens * 6 * 50 * epoch.K + 1e5
+    assert epoch.flops(100, 50) == epoch.EPOCH * (ours / 4 + (100 + epoch.QUERIES) * 2 * 40 * (epoch.D + epoch.K))

@@ -67,8 +67,8 @@ def fingerprint(notebook: Path) -> str:
     layout = [len(cell.source.splitlines()) for cell in code_cells(load(notebook))]
     files = [Path("requirements.lock"), *sorted(Path("icl_lib/data").glob("*.csv"))]
     if "benchmarks" in provenance.notebook_code(notebook):
-        files += sorted(Path("benchmarks").glob("results.*"))
-        files += sorted(Path("benchmarks").glob("*.csv"))
+        for pattern in ("*.py", "*.json", "**/*.csv"):  # what the page calls, and what it reads
+            files += sorted(Path("benchmarks").glob(pattern))
     if "reliability" in provenance.notebook_code(notebook):
         files += sorted(Path("reliability").glob("*.csv"))
     return json.dumps([provenance.chapter_hash(notebook), layout, ledger(notebook), digest(files)])

@@ -12,13 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.finite_prompts import features
+from icl_lib.mean_field.finite_prompts import Activation, features
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.measure import Particles, covariance, inverse_root, uniform
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_integer, require_number
 
-Activation = Callable[[Tensor], Tensor]
 BLOCK = 200_000  # inputs at a time
 
 
@@ -46,12 +45,17 @@ def form_of(loss: Callable[[float], Float[Tensor, " E"]]) -> Form:
     return Form(on_f, middle - (on_f + on_g) / 2, on_g)
 
 
+def _sum(*parts: tuple[Float[Tensor, "E _ k"], Float[Tensor, "E _ d"]]) -> Particles:
+    """Neurons (a, w) of several functions in one measure of equal masses, whose feature map is the sum of all a sigma(w^T x)."""
+    a, w = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+    n = a.shape[1]
+    return Particles(a * n, w, uniform(n).expand(len(a), -1).clone())
+
+
 def between(teacher: Particles, g: Particles, phi: float) -> Particles:
     """f' = cos(phi) f° + sin(phi) g, as the neurons of both."""
-    n, m = teacher.a.shape[1], g.a.shape[1]
-    parts = ((math.cos(phi), teacher), (math.sin(phi), g))
-    a = torch.cat([share * nu.a * nu.p[..., None] * (n + m) for share, nu in parts], dim=1)
-    return Particles(a, torch.cat([teacher.w, g.w], dim=1), uniform(n + m).expand(len(a), -1).clone())
+    shares = ((math.cos(phi), teacher), (math.sin(phi), g))
+    return _sum(*((share * nu.a * nu.p[..., None], nu.w) for share, nu in shares))
 
 
 def orthogonal(kernel: Kernel, teacher: Particles, g: Particles, spectrum: Float[Tensor, "E k"]) -> Particles:
@@ -62,9 +66,7 @@ def orthogonal(kernel: Kernel, teacher: Particles, g: Particles, spectrum: Float
     """
     require(bool((spectrum > 0).all()), "spectrum", spectrum.tolist(), "positive")
     along = covariance(kernel, g, teacher) @ inverse_root(covariance(kernel, teacher, teacher), "Sigma of f°", -1.0)
-    n, m = teacher.a.shape[1], g.a.shape[1]
-    rest = torch.cat([g.a * g.p[..., None], -teacher.a * teacher.p[..., None] @ along.mT], dim=1) * (n + m)
-    raw = Particles(rest, torch.cat([g.w, teacher.w], dim=1), uniform(n + m).expand(len(rest), -1).clone())
+    raw = _sum((g.a * g.p[..., None], g.w), (-teacher.a * teacher.p[..., None] @ along.mT, teacher.w))
     white = inverse_root(covariance(kernel, raw, raw), "Sigma of g's orthogonal part")
     return raw._replace(a=raw.a @ white * spectrum.sqrt()[:, None])
 

@@ -75,7 +75,7 @@ def test_prompts_have_the_loss_that_the_form_says(setting):
         torch.testing.assert_close(found.at(phi) / loss(phi), torch.ones(2).double(), atol=0.06, rtol=0)
 
 
-def test_prompts_do_not_depend_on_the_ensemble_or_on_blocks(setting, monkeypatch):
+def test_prompts_do_not_depend_on_the_ensemble(setting):
     alone = [type(nu)(*(part[1:] for part in nu)) for nu in setting]
     both, one = draw_prompts(torch.erf, setting, 3, 50, SEEDS), draw_prompts(torch.erf, alone, 3, 50, SEEDS[1:])
     torch.testing.assert_close(both.contexts[1], one.contexts[0])

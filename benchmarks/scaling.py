@@ -1,0 +1,89 @@
+"""How time and memory grow: exponents of power laws by least squares in logarithms, with their 95 % intervals."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from benchmarks import bound
+from benchmarks.results import RESOURCES, least_times, rate, times, timings
+from benchmarks.training import AXES, configs_of
+
+GROWTH = {  # what is fitted: (benchmark, axis)
+    "ensemble size": ("training run", "models"),
+    "width m": ("training step", "m"),
+    "context length l": ("training step", "l"),
+    "particles N": ("velocity", "N"),
+    "context length n": ("epoch", "n"),
+    "neurons N": ("epoch", "N"),
+}
+MEMORY_OF = {"training run": "training step"}  # memory was measured with the sampling
+
+
+def exponent(size: np.ndarray, value: np.ndarray) -> tuple[float, float, float]:
+    """Slope of log value against log size with its 95 % t interval; at least three sizes."""
+    fit = stats.linregress(np.log(size), np.log(value))
+    half = stats.t.ppf(0.975, len(size) - 2) * fit.stderr
+    return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
+
+
+def grown(table: pd.DataFrame) -> pd.DataFrame:
+    """The data of the figure: against, quantity ("seconds" or "MiB added"), variant, size, factor, value (medians)."""
+    parts = []
+    for name, (benchmark, axis) in GROWTH.items():
+        timed = timings(table)
+        timed = timed[(timed["benchmark"] == benchmark) & (timed["axis"] == axis) & (timed["variant"] == "ours")]
+        held = table[(table["benchmark"] == MEMORY_OF.get(benchmark, benchmark)) & (table["axis"] == axis)]
+        held = held[(held["unit"] == "MiB added")]
+        for quantity, rows in (("seconds", timed), ("MiB added", held)):
+            found = rows.groupby(["variant", "size", "factor"], as_index=False)["value"].median()
+            parts.append(found.assign(against=name, quantity=quantity))
+    return pd.concat(parts, ignore_index=True)[["against", "quantity", "variant", "size", "factor", "value"]]
+
+
+def exponents(data: pd.DataFrame) -> pd.DataFrame:
+    """Of ours, over all sizes and over those from the published one on: exponent, low, high each."""
+    rows = []
+    ours = data[(data["variant"] == "ours") & (data["value"] > 0)]
+    for (against, quantity), part in ours.groupby(["against", "quantity"], sort=False):
+        upper = part[part["factor"] >= 1]
+        fits = [exponent(p["size"].to_numpy(), p["value"].to_numpy()) for p in (part, upper)]
+        rows.append((against, quantity, *fits[0], *fits[1]))
+    names = ["exponent", "low", "high", "exponent, upper half", "low, upper half", "high, upper half"]
+    return pd.DataFrame(rows, columns=["against", "quantity", *names])
+
+
+def bottlenecks(table: pd.DataFrame) -> pd.DataFrame:
+    """Of the time of a training step on given prompts, at the smallest, published and largest of each size: what is what.
+
+    Shares of the fastest measured time that products and passes over arrays take at their measured rates; the rest is mostly the start
+    of operations. The shares of a step whose arrays leave the cache add up to less.
+    """
+    rows = []
+    for size in AXES:
+        if size.factor != 1 and 0.16 < size.factor < 8:
+            continue
+        config, n_models = configs_of(size)[0], len(configs_of(size))
+        least, traffic = least_times(table, config), bound.traffic(config)
+        passes = (sum(traffic.values()) - traffic["products"] - traffic["sampling"]) / (
+            1e9 * rate(table, RESOURCES["memory"])
+        )
+        measured = float(times(table, "training step", "ours", size.axis, size.factor).min()) / n_models
+        share = {"products": least["arithmetic at these sizes"] / measured, "passes over arrays": passes / measured}
+        share["rest"] = 1 - sum(share.values())
+        rows.append(
+            {"axis": size.axis, "size": int(size.value), **share, "largest": max(share, key=lambda k: share[k])}
+        )
+    return pd.DataFrame(rows)
+
+
+def shown(fits: pd.DataFrame) -> pd.DataFrame:
+    """``exponents`` as words: estimate with its interval."""
+
+    def words(row: pd.Series, end: str) -> str:
+        return f"{row['exponent' + end]:.2f} [{row['low' + end]:.2f}, {row['high' + end]:.2f}]"
+
+    columns = {
+        "all sizes": [words(row, "") for _, row in fits.iterrows()],
+        "from the published one on": [words(row, ", upper half") for _, row in fits.iterrows()],
+    }
+    return fits[["against", "quantity"]].assign(**columns)

@@ -1,0 +1,118 @@
+"""The exact velocity of Paper K's flow, which a step needs, against the same gradient by autograd, by JAX and by sampled inputs.
+
+The published width is 500. Sampled inputs are extrapolated to 1 % relative error of the gradient in w: error as S^-1/2, time as S.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.case import Case, Size, relative, sizes
+from benchmarks.exact_loss import D, K, jax_loss, setting
+from icl_lib.mean_field.erf import Erf
+from icl_lib.mean_field.hessian import exact_loss
+from icl_lib.mean_field.landscape import velocity
+from icl_lib.mean_field.measure import Particles
+from icl_lib.mean_field.sampled import gaussian_inputs
+from icl_lib.rng import generator
+
+AXES = [*sizes("N", 500), *sizes("d", D, least=K), *sizes("k", K)]
+SAMPLES, WANTED = 2000, 0.01  # inputs that are timed; relative L2 error of grad_w to which they are extrapolated
+UNIT = "s per velocity"
+TOLERANCE = 1e-8  # relative
+
+
+def flops(n: int, n_teacher: int, d: int, k: int) -> int:
+    """Arithmetic of the products of one velocity, each once and no symmetry used.
+
+    W V^T, K R, L R^T and the product with V, over student and teacher columns. That we form W V^T in both passes is not
+    counted as work, and halves that symmetry saves are.
+    """
+    return 2 * n * (n + n_teacher) * (2 * d + 2 * k)
+
+
+def ours(teacher: Particles, mu: Particles) -> Tensor:
+    """Gradient of the loss in w."""
+    return -velocity(Erf(), teacher, mu).w * mu.p[..., None]
+
+
+def autograd_exact(teacher: Particles, mu: Particles) -> Tensor:
+    """The same through the exact loss, kernels written out; that in a is computed too."""
+    a, w = mu.a.clone().requires_grad_(), mu.w.clone().requires_grad_()
+    exact_loss(Erf(), teacher, Particles(a, w, mu.p)).sum().backward()
+    assert w.grad is not None
+    return w.grad
+
+
+def autograd_sampled(teacher: Particles, mu: Particles, n_samples: int, seed: int = 0) -> Tensor:
+    """The same of the loss on sampled inputs: features first, so no N x N array is needed."""
+    x = gaussian_inputs(n_samples, mu.w.shape[2], generator(seed, "benchmark inputs"))
+    a, w = mu.a.clone().requires_grad_(), mu.w.clone().requires_grad_()
+    f = (teacher.w @ x.T).erf().mT @ (teacher.a * teacher.p[..., None])
+    h = (w @ x.T).erf().mT @ (a * mu.p[..., None])  # (E, S, k)
+    cross, own = f.mT @ h / n_samples, h.mT @ h / n_samples
+    ((f**2).sum() / n_samples - (cross * torch.linalg.solve(own, cross.mT).mT).sum()).div(2).backward()
+    assert w.grad is not None
+    return w.grad
+
+
+def jax_gradient(teacher: Particles, mu: Particles) -> Callable[[], Tensor]:
+    """The same as JAX compiles it."""
+    from benchmarks.jax_cpu import jax
+
+    loss, theta = jax_loss(teacher, mu)
+    compiled = jax.jit(jax.grad(loss))
+    return lambda: torch.tensor(np.array(compiled(theta)[1]))[None]
+
+
+def jax_vmap_gradient(teacher: Particles, mu: Particles) -> Callable[[], Tensor]:
+    """The same with the ensemble dimension of ours, jit(vmap(grad)): here one member."""
+    from benchmarks.jax_cpu import jax
+
+    loss, theta = jax_loss(teacher, mu)
+    compiled, stacked = jax.jit(jax.vmap(jax.grad(loss))), tuple(part[None] for part in theta)
+    return lambda: torch.tensor(np.array(compiled(stacked)[1]))
+
+
+def sampling_error(teacher: Particles, mu: Particles, draws: int = 3) -> float:
+    """Relative L2 error of grad_w at ``SAMPLES`` inputs, root mean square over draws."""
+    exact = ours(teacher, mu)
+    found = [relative(exact, autograd_sampled(teacher, mu, SAMPLES, seed)) for seed in range(draws)]
+    return float(np.sqrt(np.mean(np.square(found))))
+
+
+def at(size: Size) -> list[Case]:
+    """All variants at one size; d and k are varied for ours alone, at N = 2 000."""
+    sizes_of = {"N": 500 if size.axis == "N" else 2000, "d": D, "k": K} | {size.axis: int(size.value)}
+    n, d, k = sizes_of["N"], sizes_of["d"], sizes_of["k"]
+    teacher, mu = setting(n, d, k)
+    call = lambda: ours(teacher, mu)  # noqa: E731
+    case = Case("velocity", "ours", size, UNIT, call, flop=flops(n, k, max(d, k), k), precision="float64")
+    if size.axis != "N":
+        return [case]
+    error = sampling_error(teacher, mu)
+    times: dict[str, tuple[Callable[[], Tensor], float, float]] = {
+        "autograd, exact loss": (lambda: autograd_exact(teacher, mu), 1, TOLERANCE),
+        "JAX jit(grad), exact loss": (jax_gradient(teacher, mu), 1, TOLERANCE),
+        "JAX jit(vmap(grad))": (jax_vmap_gradient(teacher, mu), 1, TOLERANCE),
+        "sampled inputs, at 1 %": (
+            lambda: autograd_sampled(teacher, mu, SAMPLES),
+            min(1.0, (WANTED / error) ** 2),
+            3 * WANTED,
+        ),
+    }
+
+    def differs(other: Callable[[], Tensor], work: float) -> Callable[[], float]:
+        return lambda: relative(call(), other()) * work**0.5  # extrapolated where the time is
+
+    others = [
+        Case("velocity", name, size, UNIT, other, work, differs(other, work), tolerance)
+        for name, (other, work, tolerance) in times.items()
+    ]
+    return [case, *others]
+
+
+def cases() -> list[Case]:
+    return [case for size in AXES for case in at(size)]
