@@ -32,6 +32,7 @@ record: env  ## run the chapters and rewrite committed outputs whose numbers mov
 bench: env  ## time the library against its alternatives, and report what changed since the last release (25 minutes; rewrites benchmarks/results.csv)
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks velocity
 	@OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=268435456 $(PY) -m benchmarks
+	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.pruned_inference
 	@$(PY) -m benchmarks.report
 
 reliability: env  ## kill, provoke, misconfigure and reorder what the library does (three quarters of an hour; rewrites reliability/results.csv)

@@ -1,0 +1,88 @@
+"""Inference with neurons taken out, masked, or all there: ``python -m benchmarks.pruned_inference`` writes the table beside this file.
+
+Calls of the library's forward pass on ``BLOCK`` prompts. All forms of a network take turns, round by round, in one process on
+one thread; times are the thread's processor time, and what counts is the ratio to the whole network within a round. The
+weights are the initial ones: the time of a dense product does not depend on the numbers in it.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from icl_lib.open.pruning import gpt_magnitude, keep_in_layers, prune_gpt, take, take_gpt
+from icl_lib.paths import write_atomic
+from icl_lib.softmax import gpt, model
+from icl_lib.softmax.evaluate import BLOCK
+from icl_lib.softmax.gpt import GPTConfig, init_gpt
+from icl_lib.softmax.model import ModelConfig, init_params
+from icl_lib.softmax.patterns import PatternConfig
+from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
+from icl_lib.softmax.pruning import keep, magnitude, prune
+from icl_lib.softmax.tasks import all_tasks
+from icl_lib.softmax.train import TrainConfig, stacked_patterns
+
+FILE = Path(__file__).with_suffix(".csv")
+ROUNDS = int(os.environ.get("BENCH_REPETITIONS", "31"))
+RATES = (0.5, 0.75, 0.9, 0.95)
+CALLS = {"one layer, width 100": 20, "one layer, width 1000": 10, "one layer, width 10000": 2, "GPT-2": 1}  # in a row
+Calls = dict[tuple[str, float], Callable[[], object]]
+
+PATTERNS = stacked_patterns([TrainConfig(tasks=all_tasks(6))])
+PROMPTS = sample_prompts([PromptConfig()], task_table([all_tasks(6)]), [0], PATTERNS.counts, BLOCK, "check")
+
+
+def one_layer(width: int) -> Calls:
+    """Calls of the one-layer model of this width, by form and rate."""
+    whole = init_params(ModelConfig(m=width), PatternConfig(), 0)
+    calls: Calls = {("whole", 0.0): lambda: model.forward(whole, PATTERNS, PROMPTS)}
+    for rate in RATES:
+        kept = keep(magnitude(whole, [0]), [rate])[:, 0]
+        small, masked = take(whole, kept), prune(whole, kept)
+        calls["taken out", rate] = lambda small=small: model.forward(small, PATTERNS, PROMPTS)  # type: ignore[misc]
+    calls["masked", rate] = lambda: model.forward(masked, PATTERNS, PROMPTS)
+    return calls
+
+
+def gpt2() -> Calls:
+    """Calls of the GPT-2, by form and rate."""
+    whole = init_gpt(GPTConfig(), PatternConfig(), 0)
+    calls: Calls = {("whole", 0.0): lambda: gpt.forward(whole, PATTERNS, PROMPTS)}
+    for rate in RATES:
+        kept = keep_in_layers(gpt_magnitude(whole), rate)
+        small, masked = take_gpt(whole, kept), prune_gpt(whole, kept)
+        calls["taken out", rate] = lambda small=small: gpt.forward(small, PATTERNS, PROMPTS)  # type: ignore[misc]
+    calls["masked", rate] = lambda: gpt.forward(masked, PATTERNS, PROMPTS)
+    return calls
+
+
+def timed(network: str, calls: Calls, rounds: int) -> pd.DataFrame:
+    """Seconds of a call of every form in every round, and over those of the whole network in the same round."""
+    rows, cases, n = [], list(calls), CALLS[network]
+    for i in range(rounds + 1):  # the first round warms up
+        seconds = {}
+        for case in cases:
+            calls[case]()  # after another form, the cache is not this one's
+            start = time.process_time()
+            for _ in range(n):
+                calls[case]()
+            seconds[case] = (time.process_time() - start) / n
+        cases = cases[1:] + cases[:1]  # nobody is always first
+        whole = seconds["whole", 0.0]
+        rows += [(network, *case, i, s, s / whole) for case, s in seconds.items()] if i else []
+    return pd.DataFrame(rows, columns=["network", "form", "rate", "round", "seconds", "ratio"])
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    networks = {name: one_layer(int(name.split()[-1])) if "width" in name else gpt2() for name in CALLS}
+    table = pd.concat([timed(name, calls, ROUNDS) for name, calls in networks.items()])
+    print(table.groupby(["network", "form", "rate"], sort=False)[["seconds", "ratio"]].median().to_string())
+    write_atomic(FILE, table.to_csv(index=False, float_format="%.4g").encode())
+
+
+if __name__ == "__main__":
+    main()
