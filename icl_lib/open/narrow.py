@@ -5,10 +5,9 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import grad, jacrev, vmap
 
+from icl_lib.mean_field.batched_hessian import gradient_and_hessian
 from icl_lib.mean_field.flow import Change, State
-from icl_lib.mean_field.hessian import exact_loss
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import NonFinite, velocity
 from icl_lib.mean_field.measure import Particles, SingularCovariance
@@ -37,14 +36,9 @@ def hessian_signs(kernel: Kernel, teacher: Particles, mu: Particles, tolerance: 
     """
     require(len(teacher.p) == 1, "teacher", len(teacher.p), "one, shared by all members")
     require_number("tolerance", tolerance, 1e-14, 0.1)
-    _, n, k = mu.a.shape
-
-    def loss(theta: Tensor) -> Tensor:
-        t = theta.view(1, n, -1)
-        return exact_loss(kernel, teacher, Particles(t[..., :k], t[..., k:], mu.p[:1]))[0]
-
-    theta = torch.cat([mu.a, mu.w], dim=2).flatten(1)
-    values = torch.linalg.eigvalsh(vmap(jacrev(grad(loss)), chunk_size=64)(theta))
+    shared = Particles(*(part.expand(len(mu.p), *part.shape[1:]) for part in teacher))
+    hessian = gradient_and_hessian(kernel, shared, mu)[1]
+    values = torch.linalg.eigvalsh(hessian.flatten(3).flatten(1, 2))
     level = tolerance * values.abs().amax(1, keepdim=True)
     return Signs((values < -level).sum(1), (values.abs() <= level).sum(1), (values > level).sum(1))
 
