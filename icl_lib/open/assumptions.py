@@ -4,7 +4,7 @@ The model, its gradient and its random streams are those of Part I; without a ch
 ``softmax.train`` and ``softmax.evaluate``. The constructions are ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -14,8 +14,9 @@ from scipy.stats import binom
 from torch import Tensor
 
 from icl_lib.rng import generator
+from icl_lib.softmax import model
 from icl_lib.softmax.evaluate import BLOCK
-from icl_lib.softmax.model import backward, forward, hinge, wrong
+from icl_lib.softmax.model import Activations, Params, hinge, wrong
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
@@ -96,8 +97,14 @@ def vote_error(n_same: int, label_noise: float) -> float:
     return round(float(right.cdf((n_same - 1) // 2) + tie), 15)
 
 
-def train_under(configs: Sequence[TrainConfig], assumed: Sequence[Assumptions]) -> Ensemble:
+def train_under(
+    configs: Sequence[TrainConfig],
+    assumed: Sequence[Assumptions],
+    backward: Callable[..., tuple[Activations, Params]] = model.backward,
+) -> Ensemble:
     """``softmax.train`` on changed data, one ``Assumptions`` per member; their K takes the place of the config's.
+
+    ``backward`` is that of the model: another one trains another model with the same weights on the same prompts.
 
     >>> from icl_lib.softmax.tasks import uniform_cover
     >>> run = TrainConfig(uniform_cover(6, 3, 0), n_steps=2)
@@ -142,13 +149,17 @@ def evaluate_under(
     tasks: Sequence[Tasks],
     prompts: PromptConfig,
     n_prompts: int = 4_000,
+    forward: Callable[..., Activations] = model.forward,
 ) -> pd.DataFrame:
     """``softmax.evaluate`` on changed data: the same columns, on the held-out streams "eval" and, for flips, "check".
+
+    attention is the share of the absolute attention weights, so that it also says something where these have signs.
 
     Args:
         patterns: of the test, such as ``models.patterns`` or a correlated version of them.
         assumed: one per member; the correlation is that of ``patterns`` and is not applied again.
         prompts: the rule of all members; each one's own K takes the place of its K.
+        forward: of the model that was trained.
     """
     rules = [replace(prompts, kappa_max=a.kappa_max) for a in assumed]
     table, noise = task_table(tasks), torch.tensor([a.label_noise for a in assumed])
@@ -158,7 +169,8 @@ def evaluate_under(
         drawn = flipped(drawn, noise, models.seeds, "check", step)
         act, of_same = forward(models.params, patterns, drawn), drawn.same_pattern()
         loss, margin = hinge(act, drawn), drawn.target * act.output
-        measured = (wrong(act, drawn), loss > 0, loss, margin, (act.attention * of_same).sum(-1))
+        size = act.attention.abs()
+        measured = (wrong(act, drawn), loss > 0, loss, margin, (size * of_same).sum(-1) / size.sum(-1))
         sums += torch.stack([m.sum(1, dtype=torch.float64) for m in measured], dim=1)
         largest = max(largest, float(act.output.abs().max()))
     seen = n_blocks * BLOCK
