@@ -54,8 +54,9 @@ def facts(chapter: ChapterFile, reading: tuple[str, str], figures: Path) -> list
     """What is said of a chapter, each with how it is known."""
     said = [reading]
     if chapter.entry:
-        place = f"{PAPERS[chapter.entry['paper']]}, {chapter.entry['where']}"
-        said = [(f"Claim {chapter.id}", ""), (place, ""), reading]
+        paper, where = chapter.entry["paper"], chapter.entry["where"]
+        names = [f"Claim {chapter.id}", f"{PAPERS[paper]}, {where}"]
+        said = [*((name, "") for name in (names if paper != "open" else [f"Open question {chapter.id}"])), reading]
     if seconds := recorded_seconds(chapter):
         how = f"Measured: {seconds:.0f} s on a machine with two cores (benchmarks/commands.csv)"
         said.append((f"{minutes(seconds)} to run on two cores", how))
@@ -78,10 +79,11 @@ def insert(app: Sphinx, doctree: nodes.document, page: str) -> None:
     said = facts(chapter, reading, Path(app.srcdir) / "figures") if chapter else [reading]
     titles = [f' title="{html.escape(why)}"' if why else "" for _, why in said]
     spans = [f"<span{title}>{html.escape(text)}</span>" for title, (text, _) in zip(titles, said, strict=True)]
-    parts = {"chapters/softmax": "part-i-paper-l", "chapters/mean_field": "part-ii-paper-k"}
-    if part := parts.get(page.rpartition("/")[0]):  # what the symbols mean, one click from where they first occur
+    parts = {"chapters/softmax": "#part-i-paper-l", "chapters/mean_field": "#part-ii-paper-k", "chapters/open": ""}
+    part = parts.get(page.rpartition("/")[0])
+    if part is not None:  # what the symbols mean, one click from where they first occur
         address = app.builder.get_relative_uri(page, "chapters/notation")
-        spans.append(f'<a href="{address}#{part}">symbols</a>')
+        spans.append(f'<a href="{address}{part}">symbols</a>')
     line = nodes.raw("", f'<p class="page-facts">{" · ".join(spans)}</p>\n', format="html")
     heading.parent.insert(heading.parent.index(heading) + 1, line)
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "make env": None,
     "make book CHAPTER=softmax": 720,
     "make book CHAPTER=mean_field": 720,
+    "make book CHAPTER=open": None,
     "make html": 120,
     "make test": 1800,
 }

@@ -72,20 +72,22 @@ def _row(claim: Claim, fresh: Path | None) -> tuple[str, str]:
     return verdict, f"<tr {html.escape(data, quote=False)}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
-def scoreboard(fresh: Path | None = None, show_all: bool = True) -> tuple[str, dict[str, int]]:
-    """The table as HTML, and how many claims have each verdict.
+def scoreboard(fresh: Path | None = None, show_all: bool = True) -> tuple[str, dict[str, int], dict[str, int]]:
+    """The table as HTML; how many claims of the papers have each verdict, and the same of open questions, which are no claims.
 
     Args:
         fresh: folder of results computed just now; the committed ones under ``figures/`` fill the gaps.
         show_all: False leaves out the rows of claims that are not yet measured (they are still counted).
     """
-    rows = [_row(claim, fresh) for claim in load_claims().values()]
-    counts = Counter(verdict for verdict, _ in rows)
+    claims = list(load_claims().values())
+    rows = [_row(claim, fresh) for claim in claims]
+    of_papers = Counter(v for claim, (v, _) in zip(claims, rows, strict=True) if claim.paper != "open")
+    of_open = Counter(v for v, _ in rows) - of_papers
     names = ("claim", "what it says, and how to re-run it", "verdict", "estimate [95 % interval] by clause", "seeds")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     body = "".join(row for verdict, row in rows if show_all or verdict != "not yet measured")
     table = f'<div class="scoreboard"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    return table, {verdict: counts[verdict] for verdict in VERDICTS}
+    return table, {v: of_papers[v] for v in VERDICTS}, {v: of_open[v] for v in VERDICTS}
 
 
 def fresh_results() -> Path | None:

@@ -1,7 +1,8 @@
 """How this library refuses a bad value: one exception, one message that names field, value and what is allowed."""
 
 import math
-from numbers import Integral, Real
+
+import numpy as np
 
 
 class ConfigError(ValueError):
@@ -21,32 +22,49 @@ def require(ok: bool, field: str, value: object, allowed: str) -> None:
 
 
 def require_number(
-    field: str, value: object, low: float = -math.inf, high: float = math.inf, allowed: str = ""
+    field: str,
+    value: object,
+    low: float = -math.inf,
+    high: float = math.inf,
+    allowed: str = "",
+    or_infinity: bool = False,
 ) -> None:
-    """Refuse anything but a finite real number (no bool) in the closed range [`low`, `high`].
+    """Refuse anything but a finite number of Python or numpy (no bool) in the closed range [`low`, `high`].
+
+    Args:
+        or_infinity: let +inf pass, too.
 
     >>> require_number("alpha", "0.5", 0, 1)
     Traceback (most recent call last):
     ...
     icl_lib.validate.ConfigError: alpha='0.5': must be a finite number in [0, 1]
     """
-    ok = (
-        isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and low <= float(value) <= high
-    )
-    require(ok, field, value, allowed or f"a finite number{_range(low, high)}")
+    number = _float(value)
+    ok = (math.isfinite(number) and low <= number <= high) or (or_infinity and number == math.inf)
+    require(ok, field, value, (allowed or f"a finite number{_range(low, high)}") + ", or infinity" * or_infinity)
 
 
 def require_integer(
     field: str, value: object, low: float = -math.inf, high: float = math.inf, allowed: str = ""
 ) -> None:
     """Refuse anything but an integer (no bool, no float) in the closed range [`low`, `high`]."""
-    ok = isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) <= high
+    ok = isinstance(value, int | np.integer) and not isinstance(value, bool) and low <= int(value) <= high
     require(ok, field, value, allowed or f"an integer{_range(low, high)}")
 
 
 def require_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuse anything but one of `choices`."""
     require(isinstance(value, str) and value in choices, field, value, "one of " + ", ".join(map(repr, choices)))
+
+
+def _float(value: object) -> float:
+    """A number as a float; NaN for anything else, and for integers that no float holds."""
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
 
 
 def _range(low: float, high: float) -> str:

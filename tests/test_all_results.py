@@ -89,9 +89,9 @@ def test_the_table_is_the_scoreboard() -> None:
     recorded = [name for name in CLAIMS if (root() / "figures" / name / "result.json").is_file()]
     expected = [(name, key) for name in recorded for key in CLAIMS[name].clauses]
     assert list(zip(table["claim"], table["clause"], strict=True)) == expected
-    counts = table.groupby("claim")["claim_verdict"].first().value_counts()
-    shown = {verdict: n for verdict, n in scoreboard()[1].items() if n and verdict != "not yet measured"}
-    assert counts.to_dict() == shown
+    for is_open, counts in zip((False, True), scoreboard()[1:], strict=True):
+        claims = table[(table["paper"] == "open") == is_open].groupby("claim")["claim_verdict"].first().value_counts()
+        assert claims.to_dict() == {v: n for v, n in counts.items() if n and v != "not yet measured"}
     assert set(table["verdict"]) <= SHAPES.keys() & COLOURS.keys()
     passed = table["verdict"] == "reproduced"
     assert ((table["why"] == "") == passed).all()

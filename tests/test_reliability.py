@@ -12,7 +12,7 @@ import torch
 
 from icl_lib.mean_field.flow import Diverged
 from icl_lib.validate import ConfigError
-from reliability import configs, divergence, fuzz, kills, order, outcome, settings
+from reliability import configs, divergence, fuzz, kills, order, outcome, settings, solvers, spoilt
 from reliability.outcome import FINITE, NOT_FINITE, Row
 
 
@@ -55,6 +55,26 @@ def test_a_solver_that_returns_nan_or_names_no_step_is_reported() -> None:
     assert passed(fails(ZeroDivisionError("x"))) == [False]
     assert not divergence.refused("spoilt data, finite result", lambda: 1.0).passed
     assert divergence.refused("spoilt data", fails(ConfigError("x"))).passed
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("case", spoilt.SPOILT)
+def test_spoilt_data_end_in_a_documented_error(case: str) -> None:
+    found = divergence.refused(case, spoilt.SPOILT[case])
+    assert found.passed, found
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("case", solvers.LAST)
+def test_what_the_last_step_did_is_noticed(case: str) -> None:
+    (found,) = divergence.longer(case, solvers.LAST[case], divergence.FACTORS[-1:])
+    assert found.passed, found
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_odd_configs_end_in_a_documented_error() -> None:
+    for row in fuzz.rows(cases=12):
+        assert row.passed, row
 
 
 def test_a_config_that_crashes_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """The one error style: field, value, what is allowed."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -12,13 +15,24 @@ def test_message_names_field_value_and_allowed() -> None:
     require(True, "alpha", 0.5, "in [0, 1]")
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), True, "0.5", None, -0.1, 1.1, 1j])
+ODD = [10**400, Fraction(1, 2), np.array([0.1, 0.2]), np.bool_(True), 1j, "0.5", None, True]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.1, *ODD])
 def test_number_refuses(value: object) -> None:
     with pytest.raises(ConfigError, match=r"alpha=.*must be a finite number in \[0, 1\]"):
         require_number("alpha", value, 0, 1)
 
 
-@pytest.mark.parametrize("value", [2, 4.0, True, "4", None, np.float64(4)])
+@pytest.mark.parametrize("value", [*ODD])
+def test_infinity_passes_only_where_it_may(value: object) -> None:
+    require_number("cap", math.inf, 1, or_infinity=True)
+    for bad in (-math.inf, math.nan, 0.5, value):
+        with pytest.raises(ConfigError, match=r"cap=.*must be a finite number >= 1, or infinity$"):
+            require_number("cap", bad, 1, or_infinity=True)
+
+
+@pytest.mark.parametrize("value", [2, 4.0, True, "4", None, np.float64(4), Fraction(4)])
 def test_integer_refuses(value: object) -> None:
     with pytest.raises(ConfigError, match="n_idr=.*must be an integer >= 3"):
         require_integer("n_idr", value, 3)

@@ -15,8 +15,8 @@ import nbformat
 import yaml
 
 from icl_lib.figures import DPI
-from icl_lib.main_figure import figure_anchor
 from icl_lib.rerun import compare, execute
+from icl_lib.rerun.page import provenance_as_legend
 from tools import notebooks
 
 BOOK = ("_toc.yml", "references.bib", "index.ipynb", "_ext", "_static", "chapters", "figures")
@@ -71,18 +71,6 @@ def picture_as_svg(cell: Any, drawn: Path) -> None:
             svg = re.sub(r'(width|height)="([\d.]+)pt"', lambda m: f'{m[1]}="{float(m[2]) * DPI / 72:.0f}"', svg)
             svg = re.sub(r"font-family: [^;\"]*", f"font-family: {FONTS}", svg)
             picture.data = type(picture.data)({"image/svg+xml": svg})
-
-
-def provenance_as_legend(cell: Any) -> None:
-    """Put the line that says where a figure comes from below its caption; left alone it becomes a second figure."""
-    figure = cell.metadata.get("mystnb", {}).get("figure")
-    lines = [o for o in cell.outputs if 'class="provenance"' in o.get("data", {}).get("text/markdown", "")]
-    if figure and lines:
-        says = "\n\n".join(o.data["text/markdown"] for o in lines)
-        figure["caption"] = f"{figure.get('caption', '')}\n\n{says}"
-        if file := re.search(r"figures/(\w+)/(\w+)\.csv", says):
-            figure.setdefault("name", figure_anchor(*file.groups()))  # so that every figure can be linked to
-        cell.outputs = [output for output in cell.outputs if output not in lines]
 
 
 def build(source: Path, html: Path, footer: str) -> bool:

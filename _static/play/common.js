@@ -46,16 +46,41 @@ window.Play = window.Play || {};
   Play.raised = (integer) => String(integer).replace(/[-\d]/g, (c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]));
   Play.lowered = (integer) => String(integer).replace(/\d/g, (c) => "₀₁₂₃₄₅₆₇₈₉"[c]);
 
-  // A slider with its label and its value (which a screen reader gets from the slider, not a second time). `show` turns the value into text, `change` is called at every move.
+  // A slider with its label and its value (which a screen reader gets from the slider, not a second time). `show` turns the value
+  // into text. `change` is called at every move with the value, and whether the move goes on: a drag is one move, so is a key.
+  // A mark on the slider and a note below it keep the value before the last move.
   Play.slider = function ({ id, label, min, max, step, value, show, change }) {
     const output = Play.el("output", { for: id, id: id + "-value", "aria-live": "off" }, show(value));
     const input = Play.el("input", { type: "range", id, min, max, step, value, "aria-valuetext": show(value) });
+    const mark = Play.el("span", { class: "play-last-mark", "aria-hidden": "true", hidden: true });
+    const note = Play.el("span", { class: "play-last", id: id + "-last" });
+    let [now, last, moving] = [value, value, false];
+    input.addEventListener("change", () => { moving = false; });
     input.addEventListener("input", () => {
-      output.textContent = show(Number(input.value));
-      input.setAttribute("aria-valuetext", output.textContent);
-      change(Number(input.value));
+      if (!moving) last = now;
+      now = Number(input.value);
+      note.textContent = last === now ? "" : "last " + show(last);
+      mark.hidden = last === now;
+      mark.style.setProperty("--at", (last - min) / (max - min));
+      output.textContent = show(now);
+      input.setAttribute("aria-valuetext", show(now));
+      change(now, moving);
+      moving = true;
     });
-    return Play.el("div", { class: "play-control" }, Play.el("label", { for: id }, label), output, input);
+    const track = Play.el("span", { class: "play-track" }, input, mark);
+    return Play.el("div", { class: "play-control" }, Play.el("label", { for: id }, label), output, track, note);
+  };
+
+  // Switch a slider off, with the reason in sight and read out; or on, without one.
+  Play.off = function (control, reason) {
+    const input = control.querySelector("input");
+    control.querySelector(".play-why")?.remove();
+    input.disabled = reason !== "";
+    control.title = reason;
+    input.removeAttribute("aria-describedby");
+    if (!reason) return;
+    control.append(Play.el("span", { class: "play-why", id: input.id + "-why" }, reason));
+    input.setAttribute("aria-describedby", input.id + "-why");
   };
 
   // A drop-down list; `options` are [value, text].

@@ -17,7 +17,7 @@ window.Play = window.Play || {};
   function start(root) {
     const reduced = window.matchMedia("(prefers-reduced-motion: reduce)");
     const choice = { start: "both", second: 0.5, symmetric: false, exponent: -4, pace: 4, seed: 1 };
-    let teacher, uniform, state, now, history, trails, frame, stopped;
+    let teacher, uniform, state, now, history, trails, frame, stopped, former;
 
     function reset() {
       pause();
@@ -28,6 +28,7 @@ window.Play = window.Play || {};
         ? math.randomStart(N, K, D, SIZE, uniform, missing[0])
         : math.saddle(K, D, SIZE, missing, COPIES, uniform);
       state = { mu, time: 0 };
+      if (history?.length > 1) former = history; // the last run stays to be compared with
       history = [];
       trails = mu.w.map(() => []);
       stopped = null;
@@ -99,6 +100,7 @@ window.Play = window.Play || {};
 
     const power = (exponent) => "10" + Play.raised(exponent);
     const share = (j) => Math.max(0, now.missed[j] / [1, choice.second][j]);
+    const formerly = () => (former ? `Last run: loss ${Play.scientific(former.at(-1)[1])} at time ${Play.number(former.at(-1)[0], 1)}.` : "");
     const summary = () => `Time ${Play.number(state.time, 1)}, loss ${Play.scientific(now.loss)}.`;
     function say(text) {
       status.textContent = text;
@@ -182,11 +184,14 @@ window.Play = window.Play || {};
     // The loss on a logarithmic axis, with the heights of the saddles.
     const curve = svg("svg", { viewBox: "0 0 440 252", class: "play-plot play-wide", role: "img" });
     function drawLoss() {
-      const last = Math.max(60, Play.roundUp(state.time || 1));
+      const last = Math.max(60, Play.roundUp(Math.max(state.time, former?.at(-1)[0] || 1)));
       const x = (time) => 45 + (375 * time) / last;
       const y = (loss) => 12 + (208 * Math.log10(Math.max(loss, 1e-5))) / -5;
-      const every = Math.max(1, Math.floor(history.length / 600));
-      const points = history.filter((_, i) => i % every === 0 || i === history.length - 1);
+      const line = (run, kind) => {
+        const every = Math.max(1, Math.floor(run.length / 600));
+        const kept = run.filter((_, i) => i % every === 0 || i === run.length - 1);
+        return svg("polyline", { points: kept.map(([t, loss]) => `${x(t).toFixed(1)},${y(loss).toFixed(1)}`).join(" "), class: kind });
+      };
       const heights = [["1 and 2", (1 + choice.second) / 2], ["1", 0.5], ["2", choice.second / 2]];
       curve.replaceChildren(
         svg("line", { x1: 45, x2: 425, y1: 220, y2: 220, class: "play-axis" }),
@@ -196,13 +201,14 @@ window.Play = window.Play || {};
         svg("text", { x: 240, y: 247, "text-anchor": "middle" }, "time"),
         svg("text", { x: 52, y: 212 }, "loss L"),
         ...heights.map(([, height]) => svg("line", { x1: 45, x2: 425, y1: y(height), y2: y(height), class: "play-height" })),
-        svg("polyline", { points: points.map(([t, loss]) => `${x(t).toFixed(1)},${y(loss).toFixed(1)}`).join(" "), class: "play-loss" }),
+        ...(former ? [line(former, "play-loss play-former")] : []),
+        line(history, "play-loss"),
         svg("circle", { cx: x(state.time), cy: y(now.loss), r: 4, class: "play-here" }));
-      set(curve, { "aria-label": `Loss over time on a logarithmic axis. ${summary()} Dashed: ${heights.map(([name, h]) => `${Play.number(h, 3)}, the saddle that misses ${name}`).join("; ")}.` });
+      set(curve, { "aria-label": `Loss over time on a logarithmic axis. ${summary()} Dashed: ${heights.map(([name, h]) => `${Play.number(h, 3)}, the saddle that misses ${name}`).join("; ")}. ${formerly()}` });
     }
 
     function draw() {
-      numbers.replaceChildren(el("strong", {}, `Loss ${Play.scientific(now.loss)}`), ` at time ${Play.number(state.time, 1)}`);
+      numbers.replaceChildren(el("strong", {}, `Loss ${Play.scientific(now.loss)}`), ` at time ${Play.number(state.time, 1)}. `, formerly());
       meters.forEach(({ fill, text }, j) => {
         fill.style.width = Math.min(100, 100 * share(j)) + "%";
         text.textContent = (100 * share(j)).toFixed(1) + " %";
@@ -216,7 +222,7 @@ window.Play = window.Play || {};
       el("p", { class: "play-note" }, "A dot is a particle's input weights, its size the mass. ● serves output 1, ■ output 2; hollow: neither. " +
         "Large outlines: the teacher's neurons, and (dashed) their mirror images, which do the same since erf is odd."),
       el("section", {}, el("h3", {}, "Loss"), curve,
-        el("p", { class: "play-note" }, "Dashed: the heights of the saddles that miss outputs 1 and 2, output 1, and output 2.")));
+        el("p", { class: "play-note" }, "Dashed: the heights of the saddles that miss outputs 1 and 2, output 1, and output 2. Grey: the last run, kept by a reset.")));
     reset();
     // For the tests.
     Play.flowPage = { get: () => ({ teacher, state, now, choice }), advance: (steps) => { advance(steps); draw(); }, DT, CAP };

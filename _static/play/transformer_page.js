@@ -52,10 +52,16 @@ window.Play = window.Play || {};
       Play.fillChoice(taskSelect, known.map((task) => [String(task), taskName(task)]), String(state.task));
       const options = Array.from({ length: nPatterns() }, (_, j) => [j, patternName(j)]);
       [querySelect, ...rows.map((row) => row.pattern)].forEach((select) => Play.fillChoice(select, options, 0));
-      s1Control.querySelector("input").disabled = !fresh;
+      Play.off(s1Control, fresh ? "" : "Off: trained patterns are no mixtures. Choose “new mixtures (μ′)”.");
       compose();
     }
-    const then = (change) => (value) => { change(value); draw(); };
+    // A change, and what was answered before it; while a slider is dragged, before the drag.
+    const then = (change) => (value, goesOn) => {
+      if (goesOn !== true) before = shown;
+      change(value);
+      draw();
+    };
+    let [before, shown] = [null, null]; // outputs F
 
     // Controls.
     const control = (options) => Play.slider({ ...options, id: "play-" + options.id, change: then(options.change) });
@@ -92,13 +98,15 @@ window.Play = window.Play || {};
     const verdict = el("p", { class: "play-verdict", role: "status", "aria-live": "polite", id: "play-verdict" });
     const position = (value) => 150 + 65 * Math.max(-2.1, Math.min(2.1, value));
     const needle = svg("path", { d: "M0 20 l-7 -12 h14 z", class: "play-needle" });
+    const formerNeedle = svg("path", { d: "M0 20 l-7 -12 h14 z", class: "play-needle play-former" });
     const gauge = svg("svg", { viewBox: "0 0 300 40", class: "play-gauge", "aria-hidden": "true" },
       svg("line", { x1: position(-2), x2: position(2), y1: 21, y2: 21, class: "play-axis" }),
       ...[-2, -1, 0, 1, 2].flatMap((v) => [
         svg("line", { x1: position(v), x2: position(v), y1: 21, y2: 25, class: "play-axis" }),
         svg("text", { x: position(v), y: 37, "text-anchor": "middle" }, v < 0 ? "−" + -v : String(v))]),
-      needle);
-    const answer = el("div", { class: "play-answer" }, verdict, gauge);
+      formerNeedle, needle);
+    const former = el("p", { class: "play-note", id: "play-former" });
+    const answer = el("div", { class: "play-answer" }, verdict, former, gauge);
 
     // The contexts. Rows are kept and filled anew, so that the focus stays where it is.
     const rows = [];
@@ -198,7 +206,8 @@ window.Play = window.Play || {};
       const pattern = state.prompt.query.pattern;
       const right = pattern === a ? 1 : pattern === b ? -1 : 0;
       const said = Math.sign(found.output);
-      const prediction = said === 0 ? "none" : SIGNS[said];
+      const named = (output) => SIGNS[Math.sign(output)] || "none";
+      const prediction = named(found.output);
       let comment = "The query has no pattern of the task: no answer is right.";
       if (right) {
         const loss = Math.max(0, 1 - right * found.output);
@@ -207,6 +216,11 @@ window.Play = window.Play || {};
       }
       verdict.replaceChildren(el("strong", {}, `Prediction ${prediction}`), `, F = ${Play.number(found.output, 4)}. ${comment}`);
       needle.setAttribute("transform", `translate(${position(found.output)} 0)`);
+      shown = found.output;
+      formerNeedle.setAttribute("visibility", before === null ? "hidden" : "visible");
+      formerNeedle.setAttribute("transform", `translate(${position(before || 0)} 0)`);
+      former.textContent = before === null ? "Change something: what was answered before is kept here."
+        : `Before the last change: prediction ${named(before)}, F = ${Play.number(before, 4)} (hollow mark).`;
     }
 
     function result() {

@@ -35,8 +35,7 @@ class BirthDeath:
     def __post_init__(self) -> None:
         require_number("rate", self.rate, low=0)
         require(isinstance(self.reference, InitConfig), "reference", self.reference, "an InitConfig")
-        if self.anneal_until != math.inf:
-            require_number("anneal_until", self.anneal_until, low=1e-12, allowed="a number above 0, or infinity")
+        require_number("anneal_until", self.anneal_until, 1e-12, allowed="a finite number above 0", or_infinity=True)
 
     def at(self, time: Tensor) -> Tensor:
         """gamma at a time."""

@@ -16,7 +16,7 @@ from icl_lib.mean_field.activations import activation
 from icl_lib.mean_field.finite_prompts import Activation, Moments, empirical_moments, excess_constant, optimum_n
 from icl_lib.mean_field.flow import Diverged
 from icl_lib.mean_field.joint import joint_velocity
-from icl_lib.mean_field.landscape import covariances, loss
+from icl_lib.mean_field.landscape import NonFinite, covariances, loss
 from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_choice, require_number
@@ -93,7 +93,7 @@ def mean_motion(
                 top = torch.linalg.eigvals(white @ cov.b).real.amax(-1).clamp(min=1.0)
                 w = w + white @ found[2] @ white / (power * top**2)[:, None, None]
             mu = mu._replace(a=mu.a + dt * found[0], w=mu.w + dt * found[1])
-        except (SingularCovariance, torch.linalg.LinAlgError) as cause:
+        except (NonFinite, SingularCovariance, torch.linalg.LinAlgError) as cause:
             raise Diverged(f"time {step * dt:.6g}, dt={dt}, n={n}, {mode}: {cause}") from cause
     return pd.DataFrame(rows, columns=["member", "time", "loss", "size", "volume"])
 

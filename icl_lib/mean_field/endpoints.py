@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.func import grad, grad_and_value, jacrev, vmap
 
+from icl_lib.mean_field.batched_hessian import gradient_and_hessian
 from icl_lib.mean_field.hessian import exact_loss
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import covariances
@@ -21,19 +21,15 @@ from icl_lib.stats import Interval, binomial_interval
 from icl_lib.validate import require, require_integer, require_number
 
 SCALES = (3.0, 2.0, 1.0, 0.5, 0.2, 0.05, 0.01, 1e-3, 1e-5, 1e-7)
-CHUNK = 128  # Hessians at a time
+CHUNK = 1000  # losses at a time, which fit in the cache
 KINDS = ("global minimum", "strict saddle", "trap", "unresolved")
 
 
-def _loss_of(kernel: Kernel, teacher: Particles, mu: Particles) -> Callable[[Tensor], Tensor]:
-    """The loss as a function of one member's coordinates, flat."""
-    _, n, k = mu.a.shape
-
-    def loss(theta: Tensor) -> Tensor:
-        t = theta.view(1, n, -1)
-        return exact_loss(kernel, teacher, Particles(t[..., :k], t[..., k:], mu.p[:1]))[0]
-
-    return loss
+def _members(theta: Tensor, like: Particles, teacher: Particles) -> tuple[Particles, Particles]:
+    """The teacher for each, and the members that flat coordinates describe."""
+    t, k = theta.view(len(theta), like.a.shape[1], -1), like.a.shape[2]
+    mu = Particles(t[..., :k], t[..., k:], like.p[:1].expand(len(theta), -1))
+    return Particles(*(part.expand(len(theta), *part.shape[1:]) for part in teacher)), mu
 
 
 def _whitened(kernel: Kernel, theta: Tensor, n: int, k: int) -> Tensor:
@@ -46,9 +42,10 @@ def _whitened(kernel: Kernel, theta: Tensor, n: int, k: int) -> Tensor:
 
 def _best_step(loss: Callable, theta: Tensor, value: Tensor, steps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Each member's best multiple of one of its steps; at a degenerate minimum it is more than one Newton step."""
-    tried = [theta + scale * step for step in steps for scale in SCALES]
-    best, which = torch.stack([vmap(loss)(new) for new in tried]).nan_to_num(nan=torch.inf).min(0)
-    return torch.stack(tried)[which, torch.arange(len(theta))], best >= value
+    tried = torch.stack([theta + scale * step for step in steps for scale in SCALES])
+    losses = torch.cat([loss(some) for some in tried.flatten(0, 1).split(CHUNK)]).view(tried.shape[:2])
+    best, which = losses.nan_to_num(nan=torch.inf).min(0)
+    return tried[which, torch.arange(len(theta))], best >= value
 
 
 def polish(
@@ -72,7 +69,11 @@ def polish(
     require_integer("n_steps", n_steps, 1)
     for name, number in (("floor", floor), ("flat", flat)):
         require_number(name, number, low=1e-15, allowed="a finite number above 0")
-    loss, k = _loss_of(kernel, teacher, mu), mu.a.shape[2]
+    k = mu.a.shape[2]
+
+    def loss(theta: Tensor) -> Tensor:
+        return exact_loss(kernel, *_members(theta, mu, teacher))
+
     size = float(covariances(kernel, teacher, teacher).c.diagonal(dim1=1, dim2=2).sum()) / 2
     theta = torch.cat([mu.a, mu.w], dim=2).flatten(1).clone()
     taken = torch.zeros(len(theta), dtype=torch.long)
@@ -80,8 +81,9 @@ def polish(
     active = torch.arange(len(theta))
     for _ in range(n_steps + 1):
         theta[active] = _whitened(kernel, theta[active], *mu.a.shape[1:])
-        gradient, value = vmap(grad_and_value(loss))(theta[active])
-        values, vectors = torch.linalg.eigh(vmap(jacrev(grad(loss)), chunk_size=CHUNK)(theta[active]))
+        gradient, hessian = gradient_and_hessian(kernel, *_members(theta[active], mu, teacher))
+        gradient, value = gradient.flatten(1), loss(theta[active])
+        values, vectors = torch.linalg.eigh(hessian.flatten(3).flatten(1, 2))
         largest = values.abs().amax(1)
         losses[active], slopes[active] = value / size, gradient.norm(dim=1) / size
         curvature[active] = values[:, 0] / largest

@@ -17,9 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.mean_field.landscape import Covariances
-from icl_lib.mean_field.measure import Particles
+from icl_lib.mean_field.measure import Particles, member
+from icl_lib.mean_field.regression import task_vectors
 from icl_lib.rng import generator
-from icl_lib.validate import require, require_choice, require_integer, require_number
+from icl_lib.validate import require_integer, require_number
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -64,7 +65,7 @@ def empirical_moments(activation: Activation, teacher: Particles, mu: Particles,
 
 def context_moment(m: Moments, n: float, noise: float = 0.0) -> Float[Tensor, "E k k"]:
     """S = E[g g^T]; n may be inf."""
-    require(isinstance(n, int | float) and n >= 1, "n", n, "at least 1 context, or inf")
+    require_number("n", n, low=1, or_infinity=True)
     require_number("noise", noise, low=0)
     ata = m.cov.a.mT @ m.cov.a
     return ata + (m.q - ata + noise**2 * m.cov.b) / n
@@ -86,8 +87,8 @@ def loss_n(m: Moments, w: Float[Tensor, "E k k"], n: float, noise: float = 0.0) 
 
 
 def optimum_n(m: Moments, n: float, noise: float = 0.0) -> Float[Tensor, "E k k"]:
-    """W_n = S^{-1} A^T A B^{-1}."""
-    return torch.linalg.solve(context_moment(m, n, noise), m.cov.a.mT @ m.cov.a) @ torch.linalg.inv(m.cov.b)
+    """W_n = S^{-1} A^T A B^{-1}; raises ``SingularCovariance`` where B cannot be inverted."""
+    return torch.linalg.solve(context_moment(m, n, noise), m.cov.a.mT @ m.cov.a) @ m.cov.optimum
 
 
 def excess_constant(m: Moments, w: Float[Tensor, "E k k"], noise: float = 0.0) -> Float[Tensor, " E"]:
@@ -104,9 +105,9 @@ def sampled_contexts(
     require_integer("n_prompts", n_prompts, 1)
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
     for e, seed in enumerate(seeds):
-        gen, one = generator(seed, "eval", n), [Particles(*(part[e : e + 1] for part in nu)) for nu in (teacher, mu)]
+        gen = generator(seed, "eval", n)
         x = torch.randn(n_prompts * n, mu.w.shape[2], generator=gen, dtype=mu.w.dtype)
-        f, h = (features(activation, nu, x)[0].view(n_prompts, n, -1) for nu in one)
+        f, h = (features(activation, member(nu, e), x)[0].view(n_prompts, n, -1) for nu in (teacher, mu))
         for store, left in zip(found, (f, h), strict=True):
             store.append(left.mT @ h / n)
     return torch.stack(found[0]), torch.stack(found[1])
@@ -144,18 +145,14 @@ def whole_prompt_losses(
     """1/2 (y_q - prediction)^2 of whole prompts, nothing averaged; nu = (teacher, mu).
 
     Args:
-        law: of v: "gaussian", "sphere" (of radius k0^{1/2}) or "sign" (entries +-1); all have E[v v^T] = 1.
+        law: of v, see ``task_vectors``.
     """
-    require_choice("law", law, ("gaussian", "sphere", "sign"))
     found = []
     for e, seed in enumerate(seeds):
-        gen, one = generator(seed, "check", n), [Particles(*(part[e : e + 1] for part in m)) for m in nu]
+        gen, one = generator(seed, "check", n), [member(m, e) for m in nu]
         x = torch.randn(n_prompts * (n + 1), one[0].w.shape[2], generator=gen, dtype=w.dtype)
         f, h = (features(activation, m, x)[0].view(n_prompts, n + 1, -1) for m in one)
-        v = torch.randn(n_prompts, f.shape[2], generator=gen, dtype=w.dtype)
-        if law == "sphere":
-            v *= v.shape[1] ** 0.5 / v.norm(dim=1, keepdim=True)
-        v = v.sign() if law == "sign" else v
+        v = task_vectors(law, (n_prompts, f.shape[2]), gen)
         y = torch.linalg.vecdot(f, v[:, None])
         labels = y[:, :n] + noise * torch.randn(n_prompts, n, generator=gen, dtype=w.dtype)
         g = (labels[..., None] * h[:, :n]).mean(1)

@@ -55,8 +55,7 @@ class FlowConfig:
             require_number(name, getattr(self, name), low=1e-12, allowed="a finite number above 0")
         for name in ("t_end", "stop_below"):
             require_number(name, getattr(self, name), low=0)
-        if self.cap != math.inf:
-            require_number("cap", self.cap, low=1e-12, allowed="a number above 0, or infinity")
+        require_number("cap", self.cap, low=1e-12, allowed="a finite number above 0", or_infinity=True)
 
 
 class State(NamedTuple):

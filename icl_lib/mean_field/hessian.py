@@ -15,7 +15,7 @@ from torch.func import grad, jacrev, vmap
 
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import covariances
-from icl_lib.mean_field.measure import Particles
+from icl_lib.mean_field.measure import Particles, member
 from icl_lib.validate import require
 
 DENSE = 600  # coordinates N (k + d) up to which the Hessian is written out
@@ -46,7 +46,7 @@ def hessian_product(
     """The map u -> (d2L/dtheta2) u on particle coordinates theta_i = (a_i, w_i), q = k + d; by autograd, O(N^2) memory."""
     _need_smooth(kernel)
     k = mu.a.shape[2]
-    covariances(kernel, teacher, mu).optimum  # noqa: B018  raises where Sigma_mumu is singular
+    covariances(kernel, teacher, mu).m  # noqa: B018  raises where Sigma_mumu is singular or a teacher NaN
     theta = torch.cat([mu.a, mu.w], dim=2)
 
     def slope(theta: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def extreme_eigenvalues(kernel: Kernel, teacher: Particles, mu: Particles) -> Fl
     """
     found = torch.zeros(len(mu.a), 2, dtype=mu.a.dtype)
     for e in range(len(mu.a)):
-        own, known = (Particles(*(part[e : e + 1] for part in nu)) for nu in (mu, teacher))
+        own, known = member(mu, e), member(teacher, e)
         product = hessian_product(kernel, known, own)
         n, q = mu.a.shape[1], mu.a.shape[2] + mu.w.shape[2]
         size = n * q
@@ -95,7 +95,7 @@ def hessian_kernel(
     cov, k = covariances(kernel, teacher, mu), mu.a.shape[2]
     members = []
     for e, (m, b_inv) in enumerate(zip(cov.m, cov.optimum, strict=True)):
-        known, own = (Particles(*(part[e : e + 1] for part in nu)) for nu in (teacher, mu))
+        known, own = member(teacher, e), member(mu, e)
 
         def remainder(t: Tensor, m: Tensor = m, known: Particles = known, own: Particles = own) -> Tensor:
             a, w = t[:k], t[None, None, k:]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from icl_lib.mean_field.flow import Diverged
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import Covariances, covariances, loss, loss_at
+from icl_lib.mean_field.landscape import Covariances, NonFinite, covariances, loss, loss_at
 from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles
 from icl_lib.mean_field.runge_kutta import Parts, runge_kutta
 from icl_lib.validate import require, require_number
@@ -83,7 +83,7 @@ def joint_flow(
         try:
             cov = covariances(kernel, teacher, now.mu)
             losses, best = loss_at(cov, now.w), loss(cov)
-        except SingularCovariance as cause:
+        except (NonFinite, SingularCovariance) as cause:
             raise Diverged(f"time {now.time:.6g}, dt={dt}: {cause}") from cause
         if not losses.isfinite().all():
             member = int(losses.isfinite().int().argmin())

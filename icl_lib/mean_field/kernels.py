@@ -17,6 +17,7 @@ from numpy import ndarray
 from torch import Tensor
 
 BLOCK = 160  # rows and columns of a block: two of float64 take .4 MB
+SMALL = 64**2  # pairs N M of a member up to which members are done together: a loop over them would take longer
 
 
 class Kernel(ABC):
@@ -106,12 +107,25 @@ class Zonal(Kernel):
             return torch.autograd.grad(total, moving)[0]
 
     def _contract(self, phi: Tensor, psi: Tensor, left: Tensor | None, right: Tensor, same: bool) -> Tensor:
-        """Member by member: kappa(Z) R, or with `left` (L R^T * kappa'(Z)) psi."""
+        """Member by member, small ones together: kappa(Z) R, or with `left` (L R^T * kappa'(Z)) psi."""
+        pairs = phi.shape[1] * psi.shape[1]
+        if pairs <= SMALL:
+            step = max(1, self.block**2 // pairs)
+            some = [slice(i, i + step) for i in range(0, len(phi), step)]
+            return torch.cat([self._small(phi[s], psi[s], None if left is None else left[s], right[s]) for s in some])
         out = torch.zeros(*phi.shape[:2], (right if left is None else psi).shape[2], dtype=phi.dtype)
         for e in range(len(phi)):
             of_left = None if left is None else left[e].numpy()
             self._contract_one(phi[e].numpy(), psi[e].numpy(), of_left, right[e].numpy(), out[e].numpy(), same)
         return out
+
+    def _small(self, phi: Tensor, psi: Tensor, left: Tensor | None, right: Tensor) -> Tensor:
+        z = phi @ psi.mT
+        if left is None:
+            self.kappa_(z.numpy())
+            return z @ right
+        self.slope_(z.numpy())
+        return z.mul_(left @ right.mT) @ psi
 
     def _contract_one(
         self, phi: ndarray, psi: ndarray, left: ndarray | None, right: ndarray, out: ndarray, same: bool

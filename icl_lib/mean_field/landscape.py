@@ -33,8 +33,11 @@ class Covariances(NamedTuple):
 
     @property
     def m(self) -> Float[Tensor, "E k0 k"]:
-        """M = A B^{-1}, the best linear map from h_mu to f°."""
-        return self.a @ self.optimum
+        """M = A B^{-1}, the best linear map from h_mu to f°; raises ``NonFinite`` if A is not, as with NaN in a teacher."""
+        optimum, finite = self.optimum, self.a.isfinite().all((1, 2))
+        if not finite.all():
+            raise NonFinite(f"Sigma_mu°mu of member {int(finite.int().argmin())} is NaN or infinite")
+        return self.a @ optimum
 
     @property
     def residual(self) -> Float[Tensor, "E k0 k0"]:
@@ -143,12 +146,6 @@ def homotopy(cov: Covariances, r: Float[Tensor, "E k k0"]) -> tuple[Float[Tensor
     d_b, dd_b = cross - 2 * cov.b, 2 * cov.b - 2 * cross + 2 * r @ cov.c @ r.mT
     inner = (cov.c @ r.mT - cov.a - m @ d_b) @ inverse_root(cov.b, "Sigma_mumu")
     return -_trace(m @ r @ cov.residual), -inner.square().sum((1, 2)) + _trace(m @ dd_b @ m.mT) / 2
-
-
-def steepest_rotation(cov: Covariances) -> Float[Tensor, "E k k0"]:
-    """The orthogonal R (a partial isometry where k differs from k0) of least dL/ds, which is -|Sigma_zeta M|_*."""
-    u, _, vt = torch.linalg.svd(cov.residual @ cov.m, full_matrices=False)
-    return (u @ vt).mT
 
 
 def escape_rotation(cov: Covariances, tolerance: float = 1e-6) -> Float[Tensor, "E k k0"]:

@@ -50,6 +50,11 @@ def stack(members: Sequence[Particles]) -> Particles:
     return Particles(*(torch.cat(parts) for parts in zip(*members, strict=True)))
 
 
+def member(mu: Particles, e: int) -> Particles:
+    """An ensemble of one out of several."""
+    return Particles(*(part[e : e + 1] for part in mu))
+
+
 def uniform(n: int) -> Float[Tensor, "1 N"]:
     """Equal masses."""
     return torch.full((1, n), 1 / n, dtype=torch.float64)

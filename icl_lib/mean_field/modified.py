@@ -43,8 +43,7 @@ class Modification:
         require_choice("perturbation", self.perturbation, ("none", "isotropic", "gaussian_process"))
         require_number("budget", self.budget, low=0)
         require_number("every", self.every, low=1e-9, allowed="a finite number above 0")
-        if self.until != math.inf:
-            require_number("until", self.until, low=1e-12, allowed="a number above 0, or infinity")
+        require_number("until", self.until, low=1e-12, allowed="a finite number above 0", or_infinity=True)
 
 
 def modify(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import Covariances
-from icl_lib.mean_field.measure import Particles, covariance
+from icl_lib.mean_field.measure import Particles, covariance, inverse_root
 from icl_lib.mean_field.perturb import isotropic
 
 DISTANCE = 1e-4  # root mean square displacement of the two measures of the difference
@@ -37,7 +37,8 @@ def velocity_at(
 def draw_process(
     kernel: Kernel, teacher: Particles, mu: Particles, seeds: Sequence[int], step: int = 0
 ) -> Float[Tensor, "E N q"]:
-    """As ``perturb.gaussian_process``, from the same numbers, up to the error of the difference."""
+    """As ``perturb.gaussian_process``, from the same numbers, up to the error of the difference; the same errors."""
+    inverse_root(covariance(kernel, mu, mu), "Sigma_mumu")  # the displaced measures hide that B is singular
     z = isotropic(mu, seeds, step)
     direction = z / mu.p.sqrt()[..., None]
     h = DISTANCE / (mu.p * direction.square().sum(-1)).sum(-1).sqrt()[:, None, None]

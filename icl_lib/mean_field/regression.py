@@ -25,6 +25,7 @@ from icl_lib.rng import generator
 from icl_lib.validate import ConfigError, require, require_choice, require_integer, require_number
 
 BLOCK = 2**17  # values of sigma at a time: half a megabyte of float32, which stays in the second-level cache
+LAWS = ("gaussian", "sphere", "sign")
 CENTRE = 2**17  # inputs over which the mean of a centred task is taken
 
 Task = Callable[[Float[Tensor, "P m k0"], Float[Tensor, "P k0"]], Float[Tensor, "P m"]]
@@ -70,7 +71,7 @@ class PromptConfig:
         n_context: n, labelled tokens of a prompt.
         n_query: queries that share a prompt's contexts. Our choice: the paper does not say; each costs as much as a context.
         noise: standard deviation of the noise on context labels. Targets of queries have none.
-        law: of v: "gaussian", "sphere" (of radius k0^{1/2}) or "sign" (entries +-1); all have E[v v^T] = 1.
+        law: of v, one of ``LAWS``, see ``task_vectors``.
         centred: subtract E[y] over inputs, found from ``CENTRE`` of them and 0 for "linear".
     """
 
@@ -85,8 +86,8 @@ class PromptConfig:
         require_choice("task", self.task, tuple(TASKS))
         require_integer("n_context", self.n_context, 1)
         require_integer("n_query", self.n_query, 1)
-        require_number("noise", self.noise, low=0)
-        require_choice("law", self.law, ("gaussian", "sphere", "sign"))
+        require_number("noise", self.noise, 0, 1e6)
+        require_choice("law", self.law, LAWS)
         require(isinstance(self.centred, bool), "centred", self.centred, "True or False")
 
 
@@ -120,7 +121,9 @@ def network(act: Activation, a: Float[Tensor, "N k"], w: Float[Tensor, "N d"], x
     return torch.from_numpy(out).view(*x.shape[:-1], -1)
 
 
-def _vectors(law: str, shape: tuple[int, int], gen: torch.Generator) -> Float[Tensor, "P k0"]:
+def task_vectors(law: str, shape: tuple[int, int], gen: torch.Generator) -> Float[Tensor, "P k0"]:
+    """v of P prompts: "gaussian", "sphere" (of radius k0^{1/2}) or "sign" (entries +-1); all have E[v v^T] = 1."""
+    require_choice("law", law, LAWS)
     v = torch.randn(shape, generator=gen, dtype=torch.float64)
     if law == "sphere":
         v *= shape[1] ** 0.5 / v.norm(dim=1, keepdim=True)
@@ -157,14 +160,14 @@ class Source:
             return 0.0
         gen = generator(self.seed, "centre")
         f = self.features(torch.randn(1, CENTRE, self.w.shape[1], generator=gen, dtype=torch.float64))
-        v = _vectors(self.config.law, (1, f.shape[2]), gen)
+        v = task_vectors(self.config.law, (1, f.shape[2]), gen)
         return float(TASKS[self.config.task](f, v).mean())
 
     def draw(self, n_prompts: int, purpose: str, step: int = 0) -> Prompts:
         """A batch; v and queries do not depend on ``n_context`` and ``noise``, so that their effect is seen in pairs."""
         require_integer("n_prompts", n_prompts, 1)
         c, d, gen = self.config, self.w.shape[1], generator(self.seed, purpose, step)
-        v = _vectors(c.law, (n_prompts, self.a.shape[1]), gen).to(self.dtype)
+        v = task_vectors(c.law, (n_prompts, self.a.shape[1]), gen).to(self.dtype)
         x_query = torch.randn(n_prompts, c.n_query, d, generator=gen, dtype=self.dtype)
         x = torch.randn(n_prompts, c.n_context, d, generator=gen, dtype=self.dtype)
         y, y_query = (TASKS[c.task](self.features(part), v) - self.mean for part in (x, x_query))

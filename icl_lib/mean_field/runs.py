@@ -31,7 +31,8 @@ WHOLE = ("epoch", "step", "shortened")  # columns of the history that are intege
 
 def run_key(config: TrainConfig, every: int) -> str:
     """Hash of the config, of how often the history is kept, of the library code that training depends on, and of the versions."""
-    content = json.dumps([asdict(config), every, code_hash({"icl_lib.mean_field.train_features"}), versions()])
+    parts = [asdict(config), every, code_hash({"icl_lib.mean_field.train_features"}), versions()]
+    content = json.dumps(parts, default=np.generic.item)
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
@@ -40,7 +41,8 @@ def save_run(path: Path, run: Run, key: str) -> None:
     state, history = run
     values = torch.from_numpy(history.to_numpy(np.float64))
     tensors = {**state.model.mu._asdict(), "attention": state.model.attention, "history": values}
-    save_tensors(path, tensors, key, json.dumps(state._replace(model=None)._asdict()))  # type: ignore[arg-type]
+    rest = state._replace(model=None)._asdict()  # type: ignore[arg-type]
+    save_tensors(path, tensors, key, json.dumps(rest, default=np.generic.item))
 
 
 def load_run(path: Path, key: str) -> Run | None:

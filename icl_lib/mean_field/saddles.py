@@ -42,6 +42,8 @@ class SaddleConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("spectrum", "missing"):
+            require(isinstance(getattr(self, name), tuple), name, getattr(self, name), "a tuple")
         k = len(self.spectrum)
         inside = all(isinstance(j, int) and 0 <= j < k for j in self.missing)
         require(

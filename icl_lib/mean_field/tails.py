@@ -14,22 +14,17 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy.integrate import BDF, DOP853, Radau
 from torch import Tensor
-from torch.func import grad, jacrev
 
+from icl_lib.mean_field.batched_hessian import gradient_and_hessian
 from icl_lib.mean_field.flow import Diverged
 from icl_lib.mean_field.hessian import exact_loss
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import NonFinite, Velocity, covariances, velocity
-from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles, covariance
+from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles, covariance, member
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_choice, require_number
 
 METHODS = {"BDF": BDF, "Radau": Radau, "DOP853": DOP853}
-
-
-def member(mu: Particles, e: int) -> Particles:
-    """One member as an ensemble of one."""
-    return Particles(*(x[e : e + 1] for x in mu))
 
 
 def jittered(mu: Particles, size: float, seeds: Sequence[int], copies: int = 1) -> Particles:
@@ -76,14 +71,7 @@ class _Problem:
 
     def hessian(self, y: ndarray) -> ndarray:
         """Second derivatives of L, without 1/p."""
-
-        def loss(flat: Tensor) -> Tensor:
-            theta = flat.reshape(1, *self.shape)
-            return exact_loss(self.kernel, self.teacher, Particles(theta[..., : self.k], theta[..., self.k :], self.p))[
-                0
-            ]
-
-        return jacrev(grad(loss))(torch.as_tensor(y)).numpy()
+        return gradient_and_hessian(self.kernel, self.teacher, self.particles(y))[1].numpy().reshape(y.size, y.size)
 
     def jacobian(self, _: float, y: ndarray) -> ndarray:
         return -(self.moves / self.masses)[:, None] * self.hessian(y) * self.moves
@@ -95,9 +83,10 @@ def flow_spectrum(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Te
     Raises:
         ConfigError: a kernel without second derivatives.
         SingularCovariance: B cannot be inverted.
+        NonFinite: A is NaN or infinite.
     """
     require(kernel.smooth, "kernel", type(kernel).__name__, "twice differentiable")
-    covariances(kernel, teacher, mu).optimum  # noqa: B018  raises where Sigma_mumu is singular
+    covariances(kernel, teacher, mu).m  # noqa: B018  raises where Sigma_mumu is singular or a teacher NaN
     found = []
     for e in range(len(mu.p)):
         problem = _Problem(kernel, member(teacher, e), member(mu, e), False)

@@ -37,6 +37,7 @@ class MixConfig:
 
     def __post_init__(self) -> None:
         g = self.nonlinear
+        require(isinstance(g, TeacherConfig), "nonlinear", g, "a TeacherConfig")
         require_number("linear", self.linear, 0, 1)
         require_number("short", self.short, 1e-3, 10)
         require(g.kind == "nonlinear", "nonlinear.kind", g.kind, "'nonlinear'")

@@ -118,7 +118,7 @@ class Trainer:
                 args = (self.activation.kernel(), self.teacher, mu, c.seed, number, state.time, h)
                 mu = modify(c.modification, *args)
             model = Transformer(mu, self.attention(mu, model.attention))
-        except (NonFinite, SingularCovariance) as cause:
+        except (NonFinite, SingularCovariance, torch.linalg.LinAlgError) as cause:
             raise Diverged(self.at(str(cause), number)) from cause
         return state._replace(model=model, time=state.time + h), now
 
@@ -134,6 +134,16 @@ class Trainer:
         of_model = math.nan if self.config.mode == "softmax" else float(found[0])
         return of_model, float(found[1]), float(found[2])
 
+    def row(self, state: State, number: int, mean: float) -> tuple:
+        """One row of the history after step `number`; the only look at what the last step of a run did."""
+        try:
+            known = self.exact(state.model)
+        except (NonFinite, SingularCovariance, torch.linalg.LinAlgError) as cause:
+            raise Diverged(self.at(str(cause), number)) from cause
+        if any(map(math.isinf, known)) or (math.isnan(known[0]) and self.config.mode != "softmax"):
+            raise Diverged(self.at(f"loss {known[0]:.3g}", number))
+        return (state.epoch, number + 1, state.time, mean, *known, state.shortened)
+
     def epoch(self, state: State, every: int) -> tuple[State, list[tuple]]:
         """One epoch, and rows of the history."""
         first, rows, batches = state.epoch * self.per_epoch, [], []
@@ -143,8 +153,7 @@ class Trainer:
             since.append(now)
             batches.append(now)
             if (number + 1) % every == 0 or number + 1 == first + self.per_epoch:
-                mean = sum(since) / len(since)
-                rows.append((state.epoch, number + 1, state.time, mean, *self.exact(state.model), state.shortened))
+                rows.append(self.row(state, number, sum(since) / len(since)))
                 since = []
         return judged(self.config, state._replace(epoch=state.epoch + 1), sum(batches) / len(batches), self.zero), rows
 

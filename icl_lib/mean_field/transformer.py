@@ -19,7 +19,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from icl_lib.mean_field.activations import Activation, activation
-from icl_lib.mean_field.measure import Particles, check_particles
+from icl_lib.mean_field.measure import Particles
 from icl_lib.mean_field.regression import Prompts
 from icl_lib.validate import require
 
@@ -49,15 +49,6 @@ class Step(NamedTuple):
     w: Float[Tensor, "E N d"]
     attention: Float[Tensor, "E K K"]
     b: Float[Tensor, "E K K"]
-
-
-def check_transformer(model: Transformer) -> None:
-    """Refuse what ``check_particles`` refuses, and a W that fits neither h_mu nor (h_mu, 1)."""
-    check_particles(model.mu)
-    e, _, k = model.mu.a.shape
-    ok = tuple(model.attention.shape) in ((e, k, k), (e, k + 1, k + 1))
-    require(ok, "attention", tuple(model.attention.shape), f"of shape ({e}, {k}, {k}) or ({e}, {k + 1}, {k + 1})")
-    require(bool(model.attention.isfinite().all()), "attention", "tensor with NaN or inf", "finite")
 
 
 class _Pass:

@@ -19,7 +19,7 @@ from torch import Tensor
 from icl_lib.mean_field.flow import Diverged
 from icl_lib.mean_field.joint import Joint, joint_velocity, slope_in_w
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import Covariances, covariances, loss, loss_at
+from icl_lib.mean_field.landscape import Covariances, NonFinite, covariances, loss, loss_at
 from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles
 from icl_lib.mean_field.perturb import displace, isotropic
 from icl_lib.mean_field.runge_kutta import Parts, runge_kutta
@@ -67,12 +67,15 @@ def relax(
 
     Raises:
         Diverged: the solver gave up; names the member.
+        NonFinite: the excess at the start is NaN or infinite, as with NaN in a teacher.
     """
     require_choice("method", method, ("rk4", "radau"))
     require_integer("n_points", n_points, 1)
     require_number("tolerance", tolerance, low=1e-14, high=0.1)
     ok = horizon.shape == w.shape[:1] and bool((horizon.isfinite() & (horizon > 0)).all())
     require(ok, "horizon", horizon.tolist(), "positive and finite, one per member")
+    if not excess(cov, w).isfinite().all():
+        raise NonFinite(f"L_TF - L at the start is NaN or infinite: {excess(cov, w).tolist()}")
     run = partial(_radau, tolerance=tolerance) if method == "radau" else _rk4
     return run(cov, w, horizon, n_points)
 
@@ -137,8 +140,7 @@ def split_flow(
         Diverged: a loss is not finite, or B is singular; names time and dt.
     """
     check_particles(state.mu)
-    if ratio != math.inf:
-        require_number("ratio", ratio, low=0)
+    require_number("ratio", ratio, low=0, or_infinity=True)
     require_number("dt", dt, low=1e-12, allowed="a finite number above 0")
     rows: list[tuple] = []
 
@@ -159,7 +161,7 @@ def split_flow(
             state = Joint(mu, relaxed(covariances(kernel, teacher, mu), w, ratio * dt / 2), state.time + dt)
             if step % every == 0 or step == n_steps:
                 record(state)
-    except SingularCovariance as cause:
+    except (NonFinite, SingularCovariance) as cause:
         raise Diverged(f"time {state.time:.6g}, dt={dt}: {cause}") from cause
     return state, pd.DataFrame(rows, columns=["member", "time", "loss", "optimum"])
 

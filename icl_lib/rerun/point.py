@@ -17,6 +17,7 @@ from icl_lib import provenance
 from icl_lib.device import check_device
 from icl_lib.paths import write_atomic, write_json
 from icl_lib.rerun.book import ChapterFile
+from icl_lib.rerun.headline import headline
 from icl_lib.rerun.page import html_page
 
 RECORD = "provenance.json"
@@ -87,10 +88,13 @@ def compute(
         return problem
     notebook = nbformat.read(target, as_version=4)
     stamp = notebook.metadata["icl_book"]
-    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(_banner(other, stamp), id="run"))
+    top = [nbformat.v4.new_markdown_cell(_banner(other, stamp), id="run")]
+    if beside := headline(chapter, work):
+        top.append(nbformat.v4.new_markdown_cell(f"**The book's result and this run's**\n\n{beside}", id="headline"))
+    notebook.cells[:0] = top
     write_atomic(target, nbformat.writes(notebook).encode())
     if html:
-        write_atomic(target.with_suffix(".html"), html_page(notebook).encode())
+        write_atomic(target.with_suffix(".html"), html_page(notebook, f"{chapter.id}: {chapter.title}").encode())
     files = {str(f.relative_to(work)): [f.stat().st_size, _sha(f)] for f in sorted(work.rglob("*")) if f.is_file()}
     asked = {"chapter": chapter.id, "parameters": job.values, "changed": other, "exploratory": bool(other)}
     identity = {"key": job.key, "code": job.code, "versions": provenance.versions(job.device)}

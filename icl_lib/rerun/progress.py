@@ -14,21 +14,24 @@ def clock(seconds: float) -> str:
 
 
 class Progress:
-    """Prints chapter, cell i of n and the time since the start while the ``with`` block runs; call it as a cell starts."""
+    """Prints chapter, cell i of n, the time in it and since the start while the ``with`` block runs; call it as a cell starts."""
 
     def __init__(self, name: str, cells: int, expected: float | None = None) -> None:
         self.name, self.cells, self.cell = name, cells, 0
         self.of = f" (about {clock(expected)} at the book's setting)" if expected else ""
-        self.started, self.done, self.live = time.monotonic(), threading.Event(), sys.stdout.isatty()
+        self.started = self.cell_started = time.monotonic()
+        self.done, self.live = threading.Event(), sys.stdout.isatty()
         self.ticker = threading.Thread(target=self._tick, daemon=True)
 
     def __call__(self) -> None:
         self.cell += 1
+        self.cell_started = time.monotonic()
 
     def line(self) -> str:
         """The line as it reads now."""
-        at = f"cell {self.cell} of {self.cells}" if self.cell else "starting"
-        return f"{self.name}: {at}, {clock(time.monotonic() - self.started)}{self.of}"
+        now = time.monotonic()
+        at = f"cell {self.cell} of {self.cells} for {clock(now - self.cell_started)}" if self.cell else "starting"
+        return f"{self.name}: {at}, {clock(now - self.started)} in all{self.of}"
 
     def _tick(self) -> None:
         while not self.done.wait(0.5 if self.live else EVERY):

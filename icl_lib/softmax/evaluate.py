@@ -15,6 +15,7 @@ from icl_lib.softmax.train import Ensemble
 from icl_lib.validate import require
 
 BLOCK = 2_000  # prompts a member evaluates at once; part of the random stream, like the step
+GROUP = 10  # members at a time: of more, the prompts do not fit in the cache
 
 
 def select(params: Any, members: Sequence[int]) -> Any:
@@ -54,15 +55,15 @@ def evaluate_params(
     sums, largest = torch.zeros(len(seeds), 5, dtype=torch.float64), torch.zeros(len(seeds))
     seen, active, step = torch.zeros(len(seeds), 1, dtype=torch.int64), list(range(len(seeds))), 0
     while active:  # members that have made enough errors drop out
-        table = task_table([tasks[i] for i in active])
-        rules, of_active = [prompts[i] for i in active], [seeds[i] for i in active]
-        drawn = sample_prompts(rules, table, of_active, patterns.counts, size, "eval", step)
-        frame = patterns._replace(basis=patterns.basis[active])
-        act = forward(select(params, active), frame, drawn)
-        mass, loss = (act.attention * drawn.same_pattern()).sum(-1), hinge(act, drawn)
-        largest[active] = torch.maximum(largest[active], act.output.abs().amax(1))
-        measured = (wrong(act, drawn), loss > 0, loss, mass, drawn.target * act.output)
-        sums[active] += torch.stack([m.sum(1, dtype=torch.float64) for m in measured], dim=1)
+        for group in (active[i : i + GROUP] for i in range(0, len(active), GROUP)):
+            rules, table = [prompts[i] for i in group], task_table([tasks[i] for i in group])
+            drawn = sample_prompts(rules, table, [seeds[i] for i in group], patterns.counts, size, "eval", step)
+            frame = patterns._replace(basis=patterns.basis[group])
+            act = forward(select(params, group), frame, drawn)
+            mass, loss = (act.attention * drawn.same_pattern()).sum(-1), hinge(act, drawn)
+            largest[group] = torch.maximum(largest[group], act.output.abs().amax(1))
+            measured = (wrong(act, drawn), loss > 0, loss, mass, drawn.target * act.output)
+            sums[group] += torch.stack([m.sum(1, dtype=torch.float64) for m in measured], dim=1)
         seen[active] += size
         step += 1
         short = (seen[:, 0] < max_prompts) & (sums[:, 0] < min_errors) | (seen[:, 0] < n_prompts)

@@ -43,7 +43,7 @@ class ModelConfig:
         require_integer("m", self.m, 2)
         require(self.m % 2 == 0, "m", self.m, "even, so that half of the output weights are positive")
         for field in ("delta", "xi", "a_scale"):
-            require_number(field, getattr(self, field), low=1e-9, allowed="a finite number above 0")
+            require_number(field, getattr(self, field), 1e-9, 1e6)
 
 
 class Params(NamedTuple):
@@ -86,11 +86,11 @@ def init_params(model: ModelConfig, patterns: PatternConfig, seed: int) -> Param
     gen = generator(seed, "init")
     d = patterns.d_x + patterns.d_y
     on_inputs = torch.zeros(d)
-    on_inputs[: patterns.d_x] = model.delta
-    w_o = model.xi * torch.randn(1, model.m, d, generator=gen)
+    on_inputs[: patterns.d_x] = float(model.delta)
+    w_o = float(model.xi) * torch.randn(1, model.m, d, generator=gen)
     positive = torch.randperm(model.m, generator=gen) < model.m // 2
-    a = torch.where(positive, model.a_scale, -model.a_scale)[None]
-    w_qkv = torch.cat([on_inputs.diag(), on_inputs.diag(), model.delta * torch.eye(d)])[None]
+    a = torch.where(positive, float(model.a_scale), -float(model.a_scale))[None]
+    w_qkv = torch.cat([on_inputs.diag(), on_inputs.diag(), float(model.delta) * torch.eye(d)])[None]
     return Params(w_qkv, w_o, a)
 
 
@@ -170,7 +170,7 @@ def backward(
     act = _forward(params, tables, prompts)
     if d_output is None:
         d_output = -(prompts.target * (prompts.target * act.output < 1)) / act.output.shape[1]
-    active = act.hidden.sign()  # 1 where a neuron fires, else 0
+    active = (act.hidden > 0).to(act.hidden)  # 1 where a neuron fires, else 0
     d_neuron = params.a[..., None] * (active.mT @ (act.pooled * d_output[..., None]))  # (E, m, P + 1)
     d_pooled = (active @ (params.a[..., None] * tables.neuron)).mul_(d_output[..., None])
     d_attention = _gather(d_pooled, prompts)

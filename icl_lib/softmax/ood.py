@@ -106,9 +106,40 @@ def out_of_domain_test(ensemble: Any, s1: float, n_frames: int = 8, **frame: Any
 def evaluate_ood(
     ensemble: Any, prompts: PromptConfig, s1: float, n_frames: int = 8, n_prompts: int = 4_000, **options: Any
 ) -> pd.DataFrame:
-    """``evaluate_params`` out of domain: one row per seed, its frames pooled; ``n_prompts`` is per frame.
+    """``evaluate_params`` out of domain: every seed on several draws of new patterns (frames), on all of their tasks.
 
-    ``options`` named norm, span, n_odr or n_odi go to ``frames``, all others to ``evaluate_params``.
+    Source: Li et al. 2024, theorem on out-of-domain generalisation; frames and pooling are ours.
+
+    Args:
+        ensemble: E trained members, with ``params`` (leading dimension E), ``patterns`` (E, ...) and ``seeds`` (E numbers), as
+            ``train`` and ``trained`` return it.
+        prompts: how prompts are drawn, the same for every member.
+        s1: coefficient sum of each new pattern, a pure number. At constant norm at most sqrt(M1 / n_odr) in size.
+        n_frames: draws of new patterns per seed, at most ``FRAMES``.
+        n_prompts: prompts per seed and frame, at least; rounded up to whole blocks.
+        options: ``norm``, ``span``, ``n_odr`` and ``n_odi`` go to ``frames``; all others, such as ``forward``, ``min_errors``,
+            ``max_prompts`` and ``block``, to ``evaluate_params``, where counts are per frame too.
+
+    Returns:
+        One row per seed, E rows: seed, n_prompts, n_errors and n_lossy (counts, added over frames), hinge, margin (mean of z F)
+        and attention (mass on contexts with the query's pattern, in [0, 1]), averaged over frames, largest_output (max |F|),
+        error (n_errors / n_prompts, in [0, 1]). Outputs F and losses are pure numbers.
+
+    Raises:
+        ConfigError: naming s1, n_odr, n_odi, n_frames, n_prompts, norm or span, and what is allowed: above all for an ``s1`` for
+            which no orthonormal mixing exists.
+        TypeError: for an option that neither knows.
+
+    >>> from icl_lib.softmax.train import TrainConfig, train
+    >>> from icl_lib.softmax.tasks import uniform_cover
+    >>> ensemble = train([TrainConfig(uniform_cover(6, 3, s), seed=s, n_steps=2) for s in range(3)])
+    >>> table = evaluate_ood(ensemble, PromptConfig(n_context=8), s1=1.2, n_frames=2, n_prompts=10, block=10)
+    >>> table["seed"].tolist(), table["n_prompts"].tolist()
+    ([0, 1, 2], [20, 20, 20])
+    >>> evaluate_ood(ensemble, PromptConfig(), s1=1.5)
+    Traceback (most recent call last):
+    ...
+    icl_lib.validate.ConfigError: s1=1.5: must be at most sqrt(n_idr / n_odr) = 1.414 in size: no orthonormal rows with a larger sum exist
     """
     frame = {name: options.pop(name) for name in ("norm", "span", "n_odr", "n_odi") if name in options}
     test = out_of_domain_test(ensemble, s1, n_frames, **frame)

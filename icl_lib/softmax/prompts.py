@@ -41,7 +41,7 @@ class PromptConfig:
     def __post_init__(self) -> None:
         require_number("alpha", self.alpha, 0, 1)
         require_integer("n_context", self.n_context, 1)
-        require_number("kappa_max", self.kappa_max, 0)
+        require_number("kappa_max", self.kappa_max, 0, 1e6)
         require_choice("reading", self.reading, ("independent", "exact"))
 
 

@@ -40,7 +40,7 @@ class StackConfig:
         require_integer("m", self.m, 2)
         require(self.m % 2 == 0, "m", self.m, "even, so that half of the output weights are positive")
         for name in ("delta", "xi", "a_scale"):
-            require_number(name, getattr(self, name), low=1e-9, allowed="a finite number above 0")
+            require_number(name, getattr(self, name), 1e-9, 1e6)
 
 
 class StackParams(NamedTuple):
@@ -69,12 +69,12 @@ def init_stack(config: StackConfig, patterns: PatternConfig, seed: int) -> Stack
     """Initial weights of one member (E = 1), from the stream (seed, "init stack")."""
     gen, d = generator(seed, "init stack"), patterns.d_x + patterns.d_y
     on_inputs = torch.zeros(d)
-    on_inputs[: patterns.d_x] = config.delta
-    qkv = torch.stack([on_inputs.diag(), on_inputs.diag(), config.delta * torch.eye(d)])
-    w_o = config.xi * torch.randn(1, config.depth, config.m, d, generator=gen)
-    u = config.xi * torch.randn(1, config.depth - 1, d, config.m, generator=gen)
+    on_inputs[: patterns.d_x] = float(config.delta)
+    qkv = torch.stack([on_inputs.diag(), on_inputs.diag(), float(config.delta) * torch.eye(d)])
+    w_o = float(config.xi) * torch.randn(1, config.depth, config.m, d, generator=gen)
+    u = float(config.xi) * torch.randn(1, config.depth - 1, d, config.m, generator=gen)
     positive = torch.randperm(config.m, generator=gen) < config.m // 2
-    a = torch.where(positive, config.a_scale, -config.a_scale)[None]
+    a = torch.where(positive, float(config.a_scale), -float(config.a_scale))[None]
     return StackParams(qkv.expand(1, config.depth, 3, d, d).clone(), w_o, u, a)
 
 

@@ -30,7 +30,7 @@ def unseen(tasks: Tasks, n_idr: int) -> Tasks:
 
 def check_tasks(tasks: Tasks, n_idr: int, require_cover: bool = True) -> None:
     """Refuse a task with a = b, an unknown pattern, a repetition, or a set that misses a (pattern, label) pair."""
-    require(len(tasks) > 0, "tasks", tasks, "at least one task")
+    require(isinstance(tasks, tuple) and len(tasks) > 0, "tasks", tasks, "a tuple of at least one task")
     for pair in tasks:
         pair_of_integers = isinstance(pair, tuple) and [type(i) for i in pair] == [int, int]
         require(pair_of_integers, "tasks", pair, "pairs (a, b) of integers")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -224,4 +225,4 @@ def train(
 
 def config_json(config: TrainConfig) -> str:
     """A config as canonical JSON: the text that is hashed and stored beside trained weights."""
-    return json.dumps(asdict(config), sort_keys=True)
+    return json.dumps(asdict(config), sort_keys=True, default=np.generic.item)

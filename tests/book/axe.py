@@ -6,9 +6,10 @@ from playwright.sync_api import Page
 # Rules that the theme itself breaks, each with the reason why we cannot mend it: none.
 THEME: dict[str, str] = {}
 # Code has thousands of coloured words and a page hundreds of formulas: the first of each kind is enough.
+# Lines that wrap stay: without them code would scroll that does not.
 THIN = """() => {
     const seen = new Set();
-    for (const word of document.querySelectorAll('.highlight span[class]')) {
+    for (const word of document.querySelectorAll('.highlight span[class]:not(.code-line)')) {
         const kind = word.className;
         if (seen.has(kind)) word.replaceWith(...word.childNodes);
         seen.add(kind);

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
+from icl_lib.rerun.page import html_page
 from tests.book.axe import violations
 from tests.book.conftest import Visit
 
@@ -48,10 +50,34 @@ def test_axe_on_a_phone_and_in_the_dark(html: Path, visit: Visit, name: str, wid
     assert violations(shown(visit, html / name, width, theme)) == []
 
 
+@pytest.mark.parametrize("width", [1280, 400])
+def test_axe_on_the_page_of_a_run(visit: Visit, tmp_path: Path, width: int) -> None:
+    page = tmp_path / "run.html"
+    page.write_text(html_page(nbformat.read("chapters/softmax/L4_out_of_domain.ipynb", as_version=4)))
+    visit.page.set_viewport_size({"width": width, "height": 900})
+    visit.open(page.as_uri())
+    assert violations(visit.page) == []
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_axe_would_find_something(html: Path, visit: Visit) -> None:
     page = shown(visit, html / "chapters/references.html")
     page.evaluate("document.querySelector('article h1').outerHTML += '<p style=\"color: #ccc\">pale</p><img src=\"\">'")
     assert {"color-contrast", "image-alt"} <= {found[0] for found in violations(page)}
+
+
+def test_figures_scroll_on_a_phone_by_keyboard_and_only_there(html: Path, visit: Visit) -> None:
+    page = shown(visit, html / "chapters/softmax/L4_out_of_domain.html", 400)
+    boxes = page.locator(".figure-box")
+    assert boxes.count() == 3
+    for box in boxes.all():
+        assert box.get_attribute("role") == "region" and "Fig." in (box.get_attribute("aria-label") or "")
+        assert box.locator("img").bounding_box()["width"] > 500
+        box.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.wait_for_function("() => !document.querySelector('.figure-box[tabindex]')")
 
 
 @pytest.mark.parametrize("name", THREE)

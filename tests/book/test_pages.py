@@ -40,6 +40,11 @@ TOO_WIDE = """() => [...document.querySelectorAll('article *')]
     .filter(e => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 5)
     .map(e => e.tagName + '.' + e.className + ' ' + e.textContent.slice(0, 40))"""
 
+# Code wraps; what cells print scrolls in its own box.
+CUT_CODE = """() => [...document.querySelectorAll('article pre')]
+    .filter(e => e.querySelector('.code-line') && e.clientWidth && e.closest('.cell_input'))
+    .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 80))"""
+
 
 def is_remote(address: str) -> bool:
     return address.startswith(("http:", "https:", "//"))
@@ -85,9 +90,11 @@ def test_page_in_browser(html: Path, visit: Visit, name: str) -> None:
     assert raw is None, f"raw TeX: {raw.group()!r}"
     assert visit.page.evaluate(BROKEN_PICTURES) == []
     assert visit.page.locator("article img:not([alt])").count() == 0
+    assert visit.page.evaluate(CUT_CODE) == []
     visit.page.set_viewport_size({"width": 400, "height": 800})
     width = visit.page.evaluate("document.documentElement.scrollWidth")
     assert width <= 402, f"{width} px wide on a phone: {visit.page.evaluate(TOO_WIDE)}"
+    assert visit.page.evaluate(CUT_CODE) == []
     assert visit.remote == []
     assert visit.errors == []
     visit.page.set_viewport_size({"width": 1280, "height": 900})

@@ -236,6 +236,33 @@ def test_the_page_says_what_one_sees(show):
     assert output() <= 0
 
 
+def test_the_last_value_and_the_last_answer_stay_in_sight(show):
+    page = show("play_transformer")
+    first = page.evaluate("() => Play.transformerPage.result().output")
+    drag = """values => {
+        const input = document.getElementById('play-rate');
+        for (const value of values) { input.value = value; input.dispatchEvent(new Event('input')); }
+        input.dispatchEvent(new Event('change'));
+    }"""
+    page.evaluate(drag, [0.2, 0.4, 0.6])
+    assert page.locator("#play-rate-last").inner_text() == "last 0 %"
+    assert f"F = {first:.4f}".replace("-", "−") in page.locator("#play-former").inner_text()
+    second = page.evaluate("() => Play.transformerPage.result().output")
+    page.evaluate(drag, [0.7])
+    assert page.locator("#play-rate-last").inner_text() == "last 60 %"
+    assert f"F = {second:.4f}".replace("-", "−") in page.locator("#play-former").inner_text()
+    assert page.locator("#play-rate ~ .play-last-mark").is_visible()
+
+
+def test_a_slider_that_is_off_says_why(show):
+    page = show("play_transformer")
+    why = page.locator("#play-s1-why")
+    assert page.locator("#play-s1").is_disabled() and why.is_visible() and "new mixtures" in why.inner_text()
+    assert page.locator("#play-s1").get_attribute("aria-describedby") == "play-s1-why"
+    page.check("#play-patterns-new")
+    assert page.locator("#play-s1").is_enabled() and why.count() == 0
+
+
 # --- the flow
 
 
@@ -357,6 +384,17 @@ def test_the_price_of_a_small_perturbation(show):
     assert np.allclose(np.diff(first), np.diff(first).mean(), atol=1.0) and np.diff(first).min() > 5
     short, long = left(-4), left(-4, 0.3)
     assert long[1] - long[0] > 1.2 * (short[1] - short[0])
+
+
+def test_the_last_run_stays_in_the_plot(show):
+    page = show("play_flow")
+    assert page.locator("polyline.play-former").count() == 0
+    page.click("#flow-perturb")
+    page.evaluate("() => Play.flowPage.advance(50)")
+    loss, time = page.evaluate("() => [Play.flowPage.get().now.loss, Play.flowPage.get().state.time]")
+    page.fill("#flow-second", "0.3")
+    assert page.locator("polyline.play-former").count() == 1
+    assert f"Last run: loss {loss:.4f} at time {time:.1f}." in page.locator("#flow-numbers").inner_text()
 
 
 def test_buttons_of_the_flow(show, visit):

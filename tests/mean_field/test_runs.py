@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -87,6 +88,7 @@ def test_interrupted_run_goes_on(tmp_path: Path, epochs: list[int]) -> None:
 def test_what_decides_a_run_decides_its_file(change: dict) -> None:
     assert run_key(BASE, 2) != run_key(replace(BASE, **change), 2)
     assert run_key(BASE, 2) == run_key(replace(BASE), 2) != run_key(BASE, 3)
+    assert run_key(replace(BASE, seed=np.int64(BASE.seed)), 2) == run_key(BASE, 2)
 
 
 def test_library_code_decides_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ from icl_lib.mean_field import tails
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flow import FlowConfig, flow, start
 from icl_lib.mean_field.landscape import velocity
-from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
+from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, member, teachers
 from icl_lib.mean_field.relu import ReLU
-from icl_lib.mean_field.tails import flow_spectrum, follow, jittered, last_decade, member, slowest
+from icl_lib.mean_field.tails import flow_spectrum, follow, jittered, last_decade, slowest
 from icl_lib.validate import ConfigError
 
 KERNEL, D, K, N = Erf(), 4, 2, 3

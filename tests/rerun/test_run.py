@@ -12,6 +12,7 @@ import pytest
 
 from icl_lib import cli
 from icl_lib.rerun import book as books
+from icl_lib.rerun.headline import headline
 from icl_lib.rerun.page import html_page
 from icl_lib.rerun.point import Job, code_digest, read_record
 from icl_lib.rerun.progress import Progress, clock
@@ -102,6 +103,8 @@ def test_run_gives_notebook_page_results_and_provenance(book: Path, tmp_path: Pa
     assert notebook.cells[0].source.startswith("**Exploratory run**, not at the ledger's setting: n_seeds = 5, alpha")
     page = (out / "T1_toy.html").read_text()
     assert "slope 0.250" in page and "<math" in page and not re.search(r'<script|<link|src="http|url\(.?http', page)
+    assert "| `slope` | – | 0.25 [0.15, 0.35], n = 5: reproduced |" in notebook.cells[1].source
+    assert "<td>0.25 [0.15, 0.35], n = 5: reproduced</td>" in re.sub(r"</?p>", "", page)
     assert not (book / "figures").exists()
 
     chapter = books.find("T1", book)
@@ -157,8 +160,44 @@ def test_the_page_leaves_out_what_only_the_book_can_resolve() -> None:
     )
 
 
+def test_the_page_folds_code_shows_a_caption_once_and_reads_short_fractions() -> None:
+    says = '<small class="provenance">figures/T1/curve.csv · 3 seeds</small>'
+    outputs = [nbformat.v4.new_output("display_data", data) for data in ({"text/plain": "F"}, {"text/markdown": says})]
+    figure = nbformat.v4.new_code_cell("draw()", outputs=outputs, metadata={"mystnb": {"figure": {"caption": "Below"}}})
+    given = nbformat.v4.new_code_cell("alpha = 1", metadata={"tags": ["injected-parameters"]})
+    half = nbformat.v4.new_markdown_cell(r"$\tfrac12\mathrm{tr}\,x$")
+    page = html_page(nbformat.v4.new_notebook(cells=[given, half, figure]), "T1: A toy")
+    assert page.count("<details>") == 1 and page.index("alpha") < page.index("<details>") < page.index("draw")
+    assert page.count("Below") == page.count(says) == 1 and page.index("Below") < page.index(says)
+    assert re.search(r"<mfrac[^>]*>\s*<mn>1</mn>\s*<mn>2</mn>\s*</mfrac>", page)
+    assert "<title>T1: A toy</title>" in page
+
+
+@pytest.mark.parametrize("chapter", sorted(Path("chapters").glob("*/*.ipynb")), ids=lambda path: path.stem)
+def test_every_formula_of_a_chapter_is_read(chapter: Path) -> None:
+    notebook = nbformat.read(chapter, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+    page = html_page(notebook)
+    assert "<math" in page and re.findall(r'<(?!div)\w+ [^>]*class="[^"]*\bmath\b[^>]*>[^<]*', page) == []
+
+
+def test_committed_and_new_result_side_by_side(book: Path, tmp_path: Path) -> None:
+    value = {"estimate": 2.0, "low": 1.5, "high": 2.5, "n": 10}
+    for folder, names in ((book / "figures", ("slope", "gone")), (tmp_path, ("slope", "new"))):
+        clauses = {name: {"value": value, "verdict": "partly"} for name in names}
+        (folder / "T1").mkdir(parents=True)
+        (folder / "T1/result.json").write_text(json.dumps({"clauses": clauses}))
+    shown = "2 [1.5, 2.5], n = 10: partly"
+    assert headline(books.find("T1", book), tmp_path).splitlines()[2:5] == [
+        f"| `slope` | {shown} | {shown} |",
+        f"| `gone` | {shown} | – |",
+        f"| `new` | – | {shown} |",
+    ]
+    assert headline(books.find("T1", book), tmp_path / "none") == ""
+
+
 def test_progress_says_where_the_run_is() -> None:
     with Progress("T1", 3, 90) as progress:
         progress()
-        assert progress.line() == "T1: cell 1 of 3, 0:00 (about 1:30 at the book's setting)"
+        assert progress.line() == "T1: cell 1 of 3 for 0:00, 0:00 in all (about 1:30 at the book's setting)"
     assert clock(3725) == "62:05"

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -129,6 +130,8 @@ def test_key_changes_with_everything(monkeypatch: pytest.MonkeyPatch) -> None:
         changed.setattr(cache_module, "versions", lambda: {"torch": "0"})
         keys.add(ensemble_key(CONFIGS))
     assert len(keys) == 15 and ensemble_key(list(CONFIGS)) == now
+    numpys = [dataclasses.replace(CONFIG, batch_size=np.int64(CONFIG.batch_size)), CONFIGS[1]]
+    assert ensemble_key(numpys) == now
 
 
 @pytest.mark.parametrize("saves", [1, 3])

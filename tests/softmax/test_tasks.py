@@ -147,7 +147,7 @@ def test_cover_is_required_pair_by_pair(n_idr: int, data: st.DataObject) -> None
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
-        ((), r"tasks=\(\): must be at least one task"),
+        ((), r"tasks=\(\): must be a tuple of at least one task"),
         (((0, 1), (2, 2)), r"tasks=\(2, 2\): must be pairs of two different patterns"),
         (((0, 1), (1, 4)), r"tasks=\(1, 4\): must be pairs of pattern numbers below n_idr = 4"),
         (((0, -1),), r"tasks=\(0, -1\): must be pairs of pattern numbers"),

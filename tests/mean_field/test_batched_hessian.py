@@ -1,0 +1,31 @@
+"""Written-out derivatives against autograd through the loss."""
+
+import pytest
+import torch
+from torch.func import grad, jacrev
+
+from icl_lib.mean_field.batched_hessian import gradient_and_hessian
+from icl_lib.mean_field.erf import Erf
+from icl_lib.mean_field.erf_sum import sigmoid
+from icl_lib.mean_field.hessian import exact_loss
+from icl_lib.mean_field.kernels import Kernel
+from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, stack, teachers
+
+
+@pytest.mark.parametrize("kernel", [Erf(), sigmoid()])
+@pytest.mark.parametrize(("k0", "k", "d", "n"), [(2, 2, 2, 5), (1, 2, 3, 4), (2, 1, 2, 1)])
+def test_gradient_and_hessian_are_those_of_the_loss(kernel: Kernel, k0: int, k: int, d: int, n: int) -> None:
+    """At points that are not critical, for unequal masses, more or fewer outputs than the teacher's, one neuron too."""
+    teacher = stack([teachers([TeacherConfig("random", 3, d, k0, seed=s)], kernel) for s in range(3)])
+    mu = initial_particles([InitConfig("independent", n, d, k, seed=s) for s in range(3)])
+    masses = torch.linspace(1, 2, n, dtype=torch.float64)
+    mu = mu._replace(p=(masses / masses.sum()).expand(3, n))
+
+    def loss(theta: torch.Tensor, e: int) -> torch.Tensor:
+        own = Particles(theta[None, :, :k], theta[None, :, k:], mu.p[e : e + 1])
+        return exact_loss(kernel, Particles(*(part[e : e + 1] for part in teacher)), own)[0]
+
+    first, second = gradient_and_hessian(kernel, teacher, mu)
+    for e, theta in enumerate(torch.cat([mu.a, mu.w], 2)):
+        assert torch.allclose(first[e], grad(loss)(theta, e), rtol=1e-10, atol=1e-12)
+        assert torch.allclose(second[e], jacrev(grad(loss))(theta, e), rtol=1e-10, atol=1e-12)
