@@ -1,0 +1,89 @@
+"""Part I's one-layer model with linear attention: scores themselves are the weights, over l ("averaged") or not ("added").
+
+F = a^T ReLU(W_O sum_i W_V p_i s_i / l), s_i = (W_K p_i)^T W_Q p_query. Weights can be negative and need not add up to 1.
+``backward`` fits ``assumptions.train_under``. ``forward_mean`` is a control that does not look at the query: all weights 1 / l.
+"""
+
+from functools import partial
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from icl_lib.softmax.model import Activations, Params, _gather, _scatter, _tables
+from icl_lib.softmax.patterns import Patterns
+from icl_lib.softmax.prompts import Prompts
+
+
+def _answer(params: Params, neuron: Tensor, weights: Tensor, prompts: Prompts) -> Activations:
+    pooled = _scatter(weights, prompts, neuron.shape[-1])
+    hidden = (pooled @ neuron.mT).relu_()
+    return Activations(weights, pooled, hidden, (params.a[:, None] @ hidden.mT)[:, 0])
+
+
+def forward(params: Params, patterns: Patterns, prompts: Prompts, added: bool = False) -> Activations:
+    """The output for each prompt; ``attention`` holds the signed weights.
+
+    Args:
+        added: weights are the scores, not the scores over l.
+
+    >>> from icl_lib.softmax.model import ModelConfig, init_params
+    >>> from icl_lib.softmax.patterns import PatternConfig, draw_patterns, stack_patterns
+    >>> from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
+    >>> patterns = stack_patterns([draw_patterns(PatternConfig(), seed=0)])
+    >>> drawn = sample_prompts([PromptConfig()], task_table([((0, 1),)]), [0], patterns.counts, 50, "eval")
+    >>> params = init_params(ModelConfig(), PatternConfig(), seed=0)
+    >>> averaged, summed = (forward(params, patterns, drawn, added).output for added in (False, True))
+    >>> torch.allclose(20 * averaged, summed)
+    True
+    """
+    tables = _tables(params, patterns, prompts)
+    weights = _gather(tables.asked @ (tables.query.mT @ tables.key), prompts)
+    return _answer(params, tables.neuron, weights if added else weights / weights.shape[-1], prompts)
+
+
+def forward_mean(params: Params, patterns: Patterns, prompts: Prompts) -> Activations:
+    """The same model without a look at the query: every context has the weight 1 / l."""
+    weights = torch.full_like(prompts.label, 1 / prompts.label.shape[-1])
+    return _answer(params, _tables(params, patterns, prompts).neuron, weights, prompts)
+
+
+def backward(
+    params: Params,
+    patterns: Patterns,
+    prompts: Prompts,
+    d_output: Float[Tensor, "E B"] | None = None,
+    of_mean: bool = False,
+) -> tuple[Activations, Params]:
+    """Forward pass and the gradient of sum(d_output * F) in every weight, as ``softmax.model.backward``; weights averaged.
+
+    Args:
+        d_output: (E, B); by default the gradient of the mean hinge loss.
+        of_mean: of ``forward_mean``, where W_Q and W_K have no gradient.
+    """
+    tables = _tables(params, patterns, prompts)
+    act = (forward_mean if of_mean else forward)(params, patterns, prompts)
+    if d_output is None:
+        d_output = -(prompts.target * (prompts.target * act.output < 1)) / act.output.shape[1]
+    active = act.hidden.sign()  # 1 where a neuron fires, else 0
+    d_neuron = params.a[..., None] * (active.mT @ (act.pooled * d_output[..., None]))
+    d_pooled = (active @ (params.a[..., None] * tables.neuron)).mul_(d_output[..., None])
+    d_scores = _gather(d_pooled, prompts) * (0.0 if of_mean else 1 / act.attention.shape[-1])
+    d_g = tables.asked.mT @ _scatter(d_scores, prompts, tables.asked.shape[-1])
+    d_tables = [tables.key @ d_g.mT, tables.query @ d_g, params.w_o.mT @ d_neuron]
+    d_w_qkv = torch.cat(d_tables, dim=1) @ patterns.basis
+    return act, Params(d_w_qkv, d_neuron @ tables.value.mT, torch.zeros_like(params.a))
+
+
+forward_added = partial(forward, added=True)
+backward_mean = partial(backward, of_mean=True)
+
+
+def score_means(params: Params, patterns: Patterns) -> pd.DataFrame:
+    """Mean score of a context with the query's pattern (own) and with another relevant one (other), kappa = 0, per member."""
+    basis = patterns.basis[:, : patterns.n_relevant]
+    scores = (basis @ params.w_q.mT) @ (basis @ params.w_k.mT).mT
+    n, own = patterns.n_relevant, scores.diagonal(dim1=1, dim2=2).mean(1)
+    other = (scores.sum((1, 2)) / n - own) / (n - 1)
+    return pd.DataFrame({"member": range(len(own)), "own": own.tolist(), "other": other.tolist()})
