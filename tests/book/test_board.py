@@ -83,7 +83,7 @@ def test_filters_by_paper_and_verdict(board: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("l6", ["L6"]),
+        ("l5", ["L5"]),
         ("  CONCENTRATES query ", ["L5"]),  # all words, in the title
         ("few_tasks", ["L1"]),  # the name of a clause
         ("one cycle", ["L1"]),  # what a clause measures
