@@ -71,6 +71,9 @@ def fingerprint(notebook: Path) -> str:
             files += sorted(Path("benchmarks").glob(pattern))
     if "reliability" in provenance.notebook_code(notebook):
         files += sorted(Path("reliability").glob("*.csv"))
+    if "tightness" in provenance.notebook_code(notebook):  # it reads what other chapters recorded
+        files += sorted(file for part in "LK" for file in Path("figures").glob(f"{part}*/*.csv"))
+        files += sorted(file for part in "LK" for file in Path("figures").glob(f"{part}*/result.json"))
     return json.dumps([provenance.chapter_hash(notebook), layout, ledger(notebook), digest(files)])
 
 
