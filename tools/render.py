@@ -13,6 +13,7 @@ from typing import Any
 
 import nbformat
 import yaml
+from filelock import FileLock
 
 from icl_lib.figures import DPI
 from icl_lib.rerun import compare, execute
@@ -114,7 +115,14 @@ def book(folder: Path, executed: Iterable[Path], marked: Mapping[Path, str]) -> 
     return build(folder / "src", folder / "html", footer)
 
 
+def pages() -> bool:
+    """Render the committed outputs into ``_build/html``; of two at once, the second waits and finds it done."""
+    Path("_build").mkdir(exist_ok=True)
+    with FileLock("_build/html.lock"):
+        stage(Path("_build/html_src"), {}, {})
+        footer = f"Rendered from the committed outputs at commit {execute.commit()}"
+        return build(Path("_build/html_src"), Path("_build/html"), footer)
+
+
 if __name__ == "__main__":
-    stage(Path("_build/html_src"), {}, {})
-    footer = f"Rendered from the committed outputs at commit {execute.commit()}"
-    sys.exit(not build(Path("_build/html_src"), Path("_build/html"), footer))
+    sys.exit(not pages())
