@@ -41,7 +41,10 @@ def attention_losses(
     law = PromptConfig(n_context=n_context, n_query=16)
     sources = [Source(law, one, act, seed) for one, seed in zip(single, seeds, strict=True)]
     softmax = softmax_losses(of, act, teacher, mu, sources, scales, n)
-    found = {"linear": (torch.tensor(scales)[best], linear), "softmax": (softmax.scale, softmax.loss)}
+    found = {
+        "linear": (torch.tensor(scales, dtype=torch.float64)[best], linear),
+        "softmax": (softmax.scale, softmax.loss),
+    }
     return pd.concat(
         [
             pd.DataFrame(

@@ -6,14 +6,17 @@ F = a^T ReLU(W_O sum_i W_V p_i s_i / l), s_i = (W_K p_i)^T W_Q p_query. Weights 
 
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from scipy.stats import binom
 from torch import Tensor
 
 from icl_lib.softmax.model import Activations, Params, _gather, _scatter, _tables
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import Prompts
+from icl_lib.validate import require, require_number
 
 
 def _answer(params: Params, neuron: Tensor, weights: Tensor, prompts: Prompts) -> Activations:
@@ -66,7 +69,7 @@ def backward(
     act = (forward_mean if of_mean else forward)(params, patterns, prompts)
     if d_output is None:
         d_output = -(prompts.target * (prompts.target * act.output < 1)) / act.output.shape[1]
-    active = act.hidden.sign()  # 1 where a neuron fires, else 0
+    active = (act.hidden > 0).to(act.hidden)  # 1 where a neuron fires, else 0
     d_neuron = params.a[..., None] * (active.mT @ (act.pooled * d_output[..., None]))
     d_pooled = (active @ (params.a[..., None] * tables.neuron)).mul_(d_output[..., None])
     d_scores = _gather(d_pooled, prompts) * (0.0 if of_mean else 1 / act.attention.shape[-1])
@@ -87,3 +90,33 @@ def score_means(params: Params, patterns: Patterns) -> pd.DataFrame:
     n, own = patterns.n_relevant, scores.diagonal(dim1=1, dim2=2).mean(1)
     other = (scores.sum((1, 2)) / n - own) / (n - 1)
     return pd.DataFrame({"member": range(len(own)), "own": own.tolist(), "other": other.tolist()})
+
+
+def weighted_vote_error(counts: tuple[int, int, int], ratio: float, label_noise: float = 0.0) -> float:
+    """Error of the sign of sum_i s_i y_i, the label part of what is pooled: exact, ours; nothing is fitted.
+
+    Contexts with the query's pattern have the score 1 and labels z, the partner's the score ``ratio`` and labels -z, and all
+    others the score ``ratio`` and a coin's labels. A sum of 0 counts half.
+
+    Args:
+        counts: contexts with the query's pattern, with its partner's, and all.
+        ratio: score of a context with another pattern over that of one with the query's.
+        label_noise: probability with which the label of a context of the task is flipped.
+
+    >>> weighted_vote_error((1, 1, 20), 0.0), weighted_vote_error((0, 8, 20), 0.0)
+    (0.0, 0.5)
+    >>> round(weighted_vote_error((1, 1, 200), -0.2), 3)
+    0.335
+    """
+    own, partner, n_context = counts
+    require(min(own, partner) >= 0 and own + partner <= n_context, "counts", counts, "at least 0, and in all at most l")
+    require_number("ratio", ratio, -1e6, 1e6)
+    require_number("label_noise", label_noise, 0, 0.5)
+    total, chance = np.zeros(1), np.ones(1)
+    rest = n_context - own - partner
+    for n, score, right in ((own, 1.0, 1 - label_noise), (partner, -ratio, 1 - label_noise), (rest, ratio, 0.5)):
+        k = np.arange(n + 1)
+        total = np.add.outer(total, score * (2 * k - n)).ravel()
+        chance = np.multiply.outer(chance, binom.pmf(k, n, right)).ravel()
+    total = np.where(np.abs(total) < 1e-9, 0.0, total)
+    return round(float(chance @ ((total < 0) + 0.5 * (total == 0))), 15)
