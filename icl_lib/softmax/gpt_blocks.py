@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from icl_lib.softmax.attention import softmax, softmax_slope
 from icl_lib.softmax.prompts import Prompts
 
 EPS = 1e-5  # of LayerNorm
@@ -74,7 +75,7 @@ def _attend(f: Maps, i: int, h: Tensor, n: int, heads: int) -> tuple[Tensor, Sav
     qkv = torch.addmm(f.qkv_bias[i], x, f.qkv[i]).view(n, t, 3, heads, w // heads)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).reshape(3, n * heads, t, w // heads)
     future = h.new_full((t, t), -math.inf).triu(1)
-    attention = torch.baddbmm(future, q, k.mT).softmax(-1)  # (n h, T, T)
+    attention = softmax(torch.baddbmm(future, q, k.mT))  # (n h, T, T)
     pooled = (attention @ v).view(n, heads, t, w // heads).transpose(1, 2).reshape(n * t, w)
     return torch.add(h, f.out_bias[i]).addmm_(pooled, f.out[i]), (h, x, *moments, q, k, v, pooled, attention)
 
@@ -85,7 +86,7 @@ def _attend_back(f: Maps, g: Maps, i: int, saved: Saved, dh: Tensor, n: int, hea
     g.out[i].addmm_(pooled.T, dh)
     g.out_bias[i].add_(dh.sum(0))
     d_pooled = (dh @ f.out[i].T).view(n, t, heads, w // heads).transpose(1, 2).reshape(n * heads, t, w // heads)
-    d_scores = torch._softmax_backward_data(d_pooled @ v.mT, attention, -1, h.dtype)
+    d_scores = softmax_slope(d_pooled @ v.mT, attention)
     d_qkv = torch.stack([d_scores @ k, d_scores.mT @ q, attention.mT @ d_pooled])
     d_qkv = d_qkv.view(3, n, heads, t, w // heads).permute(1, 3, 0, 2, 4).reshape(n * t, 3 * w)
     g.qkv[i].addmm_(x.T, d_qkv)
@@ -99,7 +100,7 @@ def _ask(f: Maps, h: Tensor, n: int, heads: int) -> tuple[Tensor, Saved]:
     x, *moments = _norm(h)
     tokens = x.view(n, t, w)
     asked = torch.addmm(f.ask_bias, tokens[:, -1], f.ask).view(n, heads, w)
-    attention = (asked @ tokens.mT).softmax(-1)  # (n, h, T)
+    attention = softmax(asked @ tokens.mT)  # (n, h, T)
     pooled = (attention @ tokens).view(n, heads * w)
     out = (h.view(n, t, w)[:, -1] + f.answer_bias).addmm_(pooled, f.answer)
     return out, (h, x, *moments, asked, pooled, attention)
@@ -111,7 +112,7 @@ def _ask_back(f: Maps, g: Maps, saved: Saved, dh: Tensor, n: int) -> Tensor:
     g.answer.addmm_(pooled.T, dh)
     g.answer_bias.add_(dh.sum(0))
     d_pooled = (dh @ f.answer.T).view_as(asked)
-    d_scores = torch._softmax_backward_data(d_pooled @ tokens.mT, attention, -1, h.dtype)
+    d_scores = softmax_slope(d_pooled @ tokens.mT, attention)
     d_asked = (d_scores @ tokens).view(n, -1)
     g.ask.addmm_(tokens[:, -1].T, d_asked)
     g.ask_bias.add_(d_asked.sum(0))

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.rng import generator
+from icl_lib.softmax.attention import softmax
 from icl_lib.softmax.patterns import PatternConfig, Patterns
 from icl_lib.softmax.prompts import Prompts
 from icl_lib.validate import require, require_integer, require_number
@@ -131,7 +132,7 @@ def _scatter(of_token: Float[Tensor, "E B l"], prompts: Prompts, n_rows: int) ->
 
 def _forward(params: Params, tables: _Tables, prompts: Prompts) -> Activations:
     scores = _gather(tables.asked @ (tables.query.mT @ tables.key), prompts)
-    attention = scores.softmax(-1)
+    attention = softmax(scores)
     pooled = _scatter(attention, prompts, tables.asked.shape[-1])
     hidden = (pooled @ tables.neuron.mT).relu_()
     output = (params.a[:, None] @ hidden.mT)[:, 0]

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from icl_lib.softmax.attention import softmax, softmax_slope
+
 Saved = tuple[Tensor, ...]
 
 
@@ -24,13 +26,13 @@ class Layer(NamedTuple):
 
 
 def _attend(asked: Tensor, contexts: Tensor) -> tuple[Tensor, Tensor]:
-    attention = (asked @ contexts.mT).softmax(-1)
+    attention = softmax(asked @ contexts.mT)
     return attention, attention @ contexts
 
 
 def _attend_back(d_pooled: Tensor, attention: Tensor, contexts: Tensor) -> tuple[Tensor, Tensor]:
     """Slopes of scores (n, i, l) and of what is asked (n, i, r), from that of the pooled contexts."""
-    d_scores = torch._softmax_backward_data(d_pooled @ contexts.mT, attention, -1, attention.dtype)
+    d_scores = softmax_slope(d_pooled @ contexts.mT, attention)
     return d_scores, d_scores @ contexts
 
 
