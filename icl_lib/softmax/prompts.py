@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from icl_lib.rng import generator
-from icl_lib.softmax.floors import exact_counts
+from icl_lib.softmax.floors import READINGS, exact_counts
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.tasks import Tasks
 from icl_lib.validate import require, require_choice, require_integer, require_number
@@ -42,7 +42,7 @@ class PromptConfig:
         require_number("alpha", self.alpha, 0, 1)
         require_integer("n_context", self.n_context, 1)
         require_number("kappa_max", self.kappa_max, 0, 1e6)
-        require_choice("reading", self.reading, ("independent", "exact"))
+        require_choice("reading", self.reading, READINGS)
 
 
 class Prompts(NamedTuple):

@@ -9,6 +9,7 @@ the network of ``model.py``.
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -134,11 +135,7 @@ def backward(
         plain = [Layer(*(part.detach() for part in layer)) for layer in layers]
         slopes = [Layer(*map(torch.zeros_like, layer)) for layer in plain]
         act = _run(params, plain, prompts, slopes, d_output)
-    folded = [
-        (x, dx) for layer, of_layer in zip(layers, slopes, strict=True) for x, dx in zip(layer, of_layer, strict=True)
-    ]
-    folded = [(x, dx) for x, dx in folded if x.requires_grad]
-    grads = torch.autograd.grad(
-        [x for x, _ in folded], leaves, [dx for _, dx in folded], allow_unused=True, materialize_grads=True
-    )
+    pairs = zip(chain(*layers), chain(*slopes), strict=True)
+    maps, of_maps = zip(*(pair for pair in pairs if pair[0].requires_grad), strict=True)  # tokens are given
+    grads = torch.autograd.grad(maps, leaves, of_maps, allow_unused=True, materialize_grads=True)
     return act, StackParams(*grads)
