@@ -18,10 +18,11 @@ from torch import Tensor
 
 from icl_lib.rng import generator
 from icl_lib.softmax.gpt_blocks import codes_of
+from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.patterns import PatternConfig, Patterns
 from icl_lib.softmax.prompts import Prompts
 from icl_lib.softmax.stack_blocks import Layer, back, there
-from icl_lib.validate import require, require_integer, require_number
+from icl_lib.validate import require_integer
 
 SLICE = 128  # prompts of a member that pass together, which bounds memory
 
@@ -38,10 +39,7 @@ class StackConfig:
 
     def __post_init__(self) -> None:
         require_integer("depth", self.depth, 1)
-        require_integer("m", self.m, 2)
-        require(self.m % 2 == 0, "m", self.m, "even, so that half of the output weights are positive")
-        for name in ("delta", "xi", "a_scale"):
-            require_number(name, getattr(self, name), 1e-9, 1e6)
+        ModelConfig(self.m, self.delta, self.xi, self.a_scale)  # refuses what it refuses
 
 
 class StackParams(NamedTuple):

@@ -1,7 +1,6 @@
 """Training of the networks of several layers: the optimisers, ensembles, streams, refusals, and the cache."""
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -170,11 +169,7 @@ def test_both_learn() -> None:
         ({"prompts": 6}, "prompts=6: must be a PromptConfig"),
         ({"optimiser": "adamw"}, "optimiser='adamw': must be one of 'adam', 'sgd'"),
         ({"step_size": 0.0}, "step_size=0.0: must be a finite number above 0"),
-        ({"step_size": math.inf}, "step_size=inf"),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"n_steps": 1.5}, "n_steps=1.5"),
         ({"min_context": 7}, "min_context=7: must be an integer in \\[1, 6\\]"),
-        ({"train_attention": 1}, "train_attention=1: must be True or False"),
         ({"tasks": disjoint_pairs(4, 0)}, "a cover of every"),
         ({"prompts": PromptConfig(n_context=7)}, "prompts.n_context=7: must be at most model.max_context = 6"),
         ({"prompts": PromptConfig(n_context=6, reading="exact")}, "prompts.reading='exact': must be \"independent\""),
