@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.rng import generator
-from icl_lib.softmax.gpt_blocks import Maps, Saved, back, codes_of, there
+from icl_lib.softmax.gpt_blocks import Maps, Saved, back, there
 from icl_lib.softmax.patterns import PatternConfig, Patterns
-from icl_lib.softmax.prompts import Prompts
+from icl_lib.softmax.prompts import Prompts, codes_of
 from icl_lib.validate import require, require_integer
 
 SLICE = 128  # prompts that pass together, which bounds memory; 16 to 64 are slower

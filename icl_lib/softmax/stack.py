@@ -17,10 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.rng import generator
-from icl_lib.softmax.gpt_blocks import codes_of
 from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.patterns import PatternConfig, Patterns
-from icl_lib.softmax.prompts import Prompts
+from icl_lib.softmax.prompts import Prompts, codes_of
 from icl_lib.softmax.stack_blocks import Layer, back, there
 from icl_lib.validate import require_integer
 
