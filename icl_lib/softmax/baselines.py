@@ -91,11 +91,9 @@ def answers(name: str, prompts: Prompts, patterns: Patterns, rules: Sequence[Pro
     require_choice("name", name, LEARNERS)
     if name == "Bayes":
         return _bayes(prompts, patterns.n_relevant, [rule.alpha for rule in rules])
-    return (
-        _nearest(int(name[0]), prompts, patterns)
-        if name.endswith("NN")
-        else _fitted(name, prompts, patterns, **setting)
-    )
+    if name.endswith("NN"):
+        return _nearest(int(name[0]), prompts, patterns)
+    return _fitted(name, prompts, patterns, **setting)
 
 
 def _draw(

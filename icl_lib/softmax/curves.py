@@ -1,7 +1,6 @@
 """Measuring while training: learning curves, and the number of steps to reach a loss."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -43,10 +42,6 @@ def learning_curve(
     return pd.concat(tables, ignore_index=True)
 
 
-def _append(met: list[Tensor], meets: Callable[[Params], Tensor], params: Params) -> None:
-    met.append(meets(params))
-
-
 def steps_to_reach(
     configs: Sequence[TrainConfig], tasks: Sequence[Tasks], prompts: PromptConfig, thresholds: Sequence[float]
 ) -> pd.DataFrame:
@@ -64,10 +59,14 @@ def steps_to_reach(
     patterns, state = stacked_patterns(configs), initial_state(configs)
     seeds, goal = [c.seed for c in configs], torch.tensor(thresholds)
     check = sample_prompts([prompts] * len(configs), task_table(tasks), seeds, patterns.counts, CHECK, "check")
+    met: list[Tensor] = []  # after every single step of a chunk
 
     def meets(params: Params) -> Tensor:
         """(E, thresholds): whether the loss is at or below each threshold now."""
         return hinge(forward(params, patterns, check), check).mean(1)[:, None] <= goal
+
+    def note(params: Params) -> None:
+        met.append(meets(params))
 
     steps = torch.where(meets(state.params), 0.0, torch.nan)
     while bool(steps.isnan().any()) and state.step < configs[0].n_steps:
@@ -75,8 +74,8 @@ def steps_to_reach(
         after = train_steps(configs, state, n, patterns)
         crossed = meets(after.params) & steps.isnan()
         if bool(crossed.any()):
-            met: list[Tensor] = []
-            train_steps(configs, state, n, patterns, on_step=partial(_append, met, meets))
+            met.clear()
+            train_steps(configs, state, n, patterns, on_step=note)
             first = state.step + 1 + torch.stack(met).int().argmax(0)
             steps = torch.where(crossed, first, steps)
         state = after

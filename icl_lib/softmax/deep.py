@@ -5,12 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from filelock import FileLock
-from jaxtyping import Float
-from torch import Tensor
 from tqdm import tqdm
 
 from icl_lib.device import compute_device, moved
@@ -19,11 +17,11 @@ from icl_lib.rng import generator
 from icl_lib.softmax import gpt, stack
 from icl_lib.softmax.cache import ensemble_key, load_state, save_state
 from icl_lib.softmax.model import hinge
-from icl_lib.softmax.patterns import PatternConfig, Patterns
+from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
-from icl_lib.softmax.tasks import Tasks, check_tasks
-from icl_lib.softmax.train import EXPLODED, Diverged, stacked_patterns
-from icl_lib.validate import require, require_choice, require_integer, require_number
+from icl_lib.softmax.tasks import Tasks
+from icl_lib.softmax.train import Ensemble, check_losses, check_run, stacked_patterns
+from icl_lib.validate import require, require_choice, require_integer
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ class DeepConfig:
     """Everything that determines one training run on fresh prompts; a member of an ensemble is one of these.
 
     Attributes:
-        tasks, seed, patterns, prompts, train_attention, require_cover: as in ``TrainConfig``. Without
-            train_attention the maps to queries and keys stay as they are.
+        tasks, seed, patterns, prompts, batch_size, n_steps, train_attention, require_cover: as in
+            ``TrainConfig``. Without train_attention the maps to queries and keys stay as they are.
         model: which network. The defaults below are those for GPT; a stack learns by SGD with step size 1.
         optimiser: "adam" (its usual constants) or "sgd".
         step_size: one number for all weights and steps.
@@ -54,17 +52,10 @@ class DeepConfig:
     require_cover: bool = True
 
     def __post_init__(self) -> None:
-        for name, kind in (("patterns", PatternConfig), ("prompts", PromptConfig)):
-            require(isinstance(getattr(self, name), kind), name, getattr(self, name), f"a {kind.__name__}")
+        check_run(self)
         known = isinstance(self.model, gpt.GPTConfig | stack.StackConfig)
         require(known, "model", self.model, "a GPTConfig or a StackConfig")
-        for name in ("train_attention", "require_cover"):
-            require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
-        check_tasks(self.tasks, self.patterns.n_idr, self.require_cover)
         require_choice("optimiser", self.optimiser, ("adam", "sgd"))
-        require_number("step_size", self.step_size, low=1e-9, allowed="a finite number above 0")
-        for name, low in (("seed", 0), ("batch_size", 1), ("n_steps", 0)):
-            require_integer(name, getattr(self, name), low)
         require_integer("min_context", self.min_context, 1, self.prompts.n_context)
         if isinstance(self.model, gpt.GPTConfig):
             longest = self.model.max_context
@@ -76,35 +67,10 @@ class DeepConfig:
     def common(self) -> tuple[object, ...]:
         """What must agree over an ensemble: sizes of arrays, and what is decided once a step for all members."""
         p = self.patterns
-        sizes = [number for number in vars(self.model).values() if isinstance(number, int)]
+        sizes = [getattr(self.model, name, None) for name in ("depth", "heads", "width", "max_context", "m")]
         patterns = (p.n_idr, p.n_idi, p.d_x, p.d_y)
         steps = (self.prompts.n_context, self.prompts.reading, self.min_context, self.batch_size, self.n_steps)
         return (type(self.model), *sizes, *patterns, *steps, self.optimiser)
-
-
-class DeepEnsemble(NamedTuple):
-    """Configs of the members with their stacked patterns and weights, and the mean hinge loss of every step."""
-
-    configs: tuple[DeepConfig, ...]
-    patterns: Patterns
-    params: Any  # GPTParams or StackParams
-    losses: Float[Tensor, "E T"]
-
-    @property
-    def seeds(self) -> list[int]:
-        """One seed per member."""
-        return [c.seed for c in self.configs]
-
-    def members(self, rows: slice) -> "DeepEnsemble":
-        """Some of the members, as an ensemble."""
-        params = type(self.params)(*(weight[rows] for weight in self.params))
-        patterns = self.patterns._replace(basis=self.patterns.basis[rows])
-        return DeepEnsemble(self.configs[rows], patterns, params, self.losses[rows])
-
-    @property
-    def step(self) -> int:
-        """Steps taken."""
-        return self.losses.shape[1]
 
 
 def network(config: DeepConfig) -> ModuleType:
@@ -114,22 +80,9 @@ def network(config: DeepConfig) -> ModuleType:
 
 def initial_params(configs: Sequence[DeepConfig]) -> Any:
     """Untrained weights of every member."""
-    members = [
-        gpt.init_gpt(c.model, c.patterns, c.seed)
-        if isinstance(c.model, gpt.GPTConfig)
-        else stack.init_stack(c.model, c.patterns, c.seed)
-        for c in configs
-    ]
+    init: Callable[..., Any] = gpt.init_gpt if network(configs[0]) is gpt else stack.init_stack
+    members = [init(c.model, c.patterns, c.seed) for c in configs]
     return type(members[0])(*(torch.cat(parts) for parts in zip(*members, strict=True)))
-
-
-def _check(configs: Sequence[DeepConfig], loss: Tensor, step: int) -> None:
-    if not bool((loss < EXPLODED).all()):
-        worst = int((~(loss < EXPLODED)).nonzero()[0])
-        c = configs[worst]
-        raise Diverged(
-            f"loss {loss[worst]:.3g} at step {step} with step_size={c.step_size} (member {worst}, seed {c.seed})"
-        )
 
 
 def train_deep(
@@ -137,7 +90,7 @@ def train_deep(
     on_progress: Callable[[int, Any], object] = lambda steps, params: None,
     start: Any = None,
     device: torch.device | str | None = None,
-) -> DeepEnsemble:
+) -> Ensemble:
     """Train all members, each on fresh prompts from the streams (seed, "train", step).
 
     Args:
@@ -158,7 +111,7 @@ def train_deep(
     """
     require(len({c.common() for c in configs}) == 1, "configs", "ensemble", "alike in sizes, lengths and optimiser")
     device = compute_device() if device is None else torch.device(device)
-    first, patterns, net = configs[0], stacked_patterns(configs), network(configs[0])  # type: ignore[arg-type]
+    first, patterns, net = configs[0], stacked_patterns(configs), network(configs[0])
     there = patterns._replace(basis=patterns.basis.to(device))
     start = initial_params(configs) if start is None else start
     # One row of numbers a member, of which the weights are views: the optimiser sees E tensors and not 14 E.
@@ -177,7 +130,7 @@ def train_deep(
         prompts = moved(sample_prompts(rules, tasks, seeds, patterns.counts, first.batch_size, "train", step), device)
         act, grads = net.backward(params, there, prompts)
         losses.append(hinge(act, prompts).mean(1))
-        _check(configs, losses[-1], step)
+        check_losses(configs, losses[-1], step)
         for i in frozen:
             for slope in grads.queries_and_keys():
                 slope[i] = 0
@@ -187,12 +140,12 @@ def train_deep(
         on_progress(step + 1, moved(params, "cpu"))
     taken = torch.stack(losses, dim=1).cpu() if losses else torch.zeros(len(configs), 0)
     if losses:  # the last step has to leave finite weights too
-        _check(configs, losses[-1] + 0 * rows.sum(1), first.n_steps)
+        check_losses(configs, losses[-1] + 0 * rows.sum(1), first.n_steps)
     weights = type(params)(*(weight.contiguous() for weight in moved(params, "cpu")))
-    return DeepEnsemble(tuple(configs), patterns, weights, taken)
+    return Ensemble(tuple(configs), patterns, weights, taken)
 
 
-def trained_deep(configs: Sequence[DeepConfig], folder: Path | None = None) -> DeepEnsemble:
+def trained_deep(configs: Sequence[DeepConfig], folder: Path | None = None) -> Ensemble:
     """The trained ensemble: from the cache of ``cache.py``, or trained now. Two processes train it once."""
     key = ensemble_key(configs, __name__)
     folder = cache_dir() if folder is None else folder
@@ -206,4 +159,4 @@ def trained_deep(configs: Sequence[DeepConfig], folder: Path | None = None) -> D
                 done = train_deep(configs, lambda steps, _: bar.update(steps - bar.n))
             save_state(path, done, key)
             return done
-        return DeepEnsemble(tuple(configs), stacked_patterns(configs), state.params, state.losses)  # type: ignore[arg-type]
+        return Ensemble(tuple(configs), stacked_patterns(configs), state.params, state.losses)

@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.rng import generator
-from icl_lib.softmax.gpt_blocks import Maps, Saved, back, codes_of, there
+from icl_lib.softmax.gpt_blocks import Maps, Saved, back, there
 from icl_lib.softmax.patterns import PatternConfig, Patterns
-from icl_lib.softmax.prompts import Prompts
+from icl_lib.softmax.prompts import Prompts, codes_of
 from icl_lib.validate import require, require_integer
 
 SLICE = 128  # prompts that pass together, which bounds memory; 16 to 64 are slower
@@ -91,18 +91,18 @@ def init_gpt(config: GPTConfig, patterns: PatternConfig, seed: int) -> GPTParams
     >>> init_gpt(GPTConfig(depth=1, heads=1, width=8), PatternConfig(), seed=0).qkv.shape
     torch.Size([1, 1, 8, 3, 1, 8])
     """
-    gen, w, h, n = generator(seed, "init gpt"), config.width, config.heads, config.depth
+    gen, w, h, depth = generator(seed, "init gpt"), config.width, config.heads, config.depth
 
     def normal(*shape: int, std: float = 0.02) -> Tensor:
         return std * torch.randn(1, *shape, generator=gen)
 
-    residual, norm = 0.02 / math.sqrt(2 * n), torch.eye(2)[0, :, None].repeat(1, n + 1, 1, w)  # gain 1, bias 0
+    residual, norm = 0.02 / math.sqrt(2 * depth), torch.eye(2)[0, :, None].repeat(1, depth + 1, 1, w)  # gain 1, bias 0
     return GPTParams(
         normal(patterns.d_x + patterns.d_y, w), normal(config.max_context + 1, w),
-        norm[:, 1:], normal(n, w, 3, h, w // h), torch.zeros(1, n, 3, h, w // h),
-        normal(n, h, w // h, w, std=residual), torch.zeros(1, n, w),
-        norm[:, 1:], normal(n, w, 4 * w), torch.zeros(1, n, 4 * w),
-        normal(n, 4 * w, w, std=residual), torch.zeros(1, n, w), norm[:, 0], normal(w),
+        norm[:, 1:], normal(depth, w, 3, h, w // h), torch.zeros(1, depth, 3, h, w // h),
+        normal(depth, h, w // h, w, std=residual), torch.zeros(1, depth, w),
+        norm[:, 1:], normal(depth, w, 4 * w), torch.zeros(1, depth, 4 * w),
+        normal(depth, 4 * w, w, std=residual), torch.zeros(1, depth, w), norm[:, 0], normal(w),
     )  # fmt: skip
 
 

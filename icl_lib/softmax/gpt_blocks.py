@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 
 from icl_lib.softmax.attention import softmax, softmax_slope
-from icl_lib.softmax.prompts import Prompts
-
 EPS = 1e-5  # of LayerNorm
 # GPT-2's GELU, u (1 + tanh(sqrt(2/pi) (u + .044715 u^3))) / 2, is u sigmoid(C1 u + C3 u^3), which takes half the time.
 C1 = 2 * math.sqrt(2 / math.pi)
@@ -47,16 +45,6 @@ class Maps(NamedTuple):
     def of_member(self, e: int) -> "Maps":
         """Views of one member's maps, layers apart: taking them out again and again would cost more than some products."""
         return Maps(*(part[e].unbind() if i < 8 else part[e] for i, part in enumerate(self)))  # type: ignore[arg-type]
-
-
-def codes_of(prompts: Prompts, n_rows: int) -> Tensor:
-    """(n, T, P + 1): tokens of one member's prompts as coefficients of the patterns and q; the query has no label."""
-    relevant, irrelevant = torch.cat([prompts.parts, prompts.query_parts[..., None]], -1)[..., None].unbind(1)
-    codes = prompts.kappa.new_zeros(*relevant.shape[:2], n_rows)
-    codes.scatter_(2, relevant, 1.0)
-    codes.scatter_(2, irrelevant, torch.cat([prompts.kappa, prompts.query_kappa[:, None]], 1)[..., None])
-    codes[:, :-1, -1] = prompts.label
-    return codes
 
 
 def _norm(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,18 +6,18 @@ from typing import Any
 import pandas as pd
 import torch
 
-from icl_lib.softmax.deep import DeepConfig, DeepEnsemble, initial_params, network, train_deep
+from icl_lib.softmax.deep import DeepConfig, initial_params, network, train_deep
 from icl_lib.softmax.evaluate import BLOCK
 from icl_lib.softmax.model import Params
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.stack import StackParams
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.train import stacked_patterns
+from icl_lib.softmax.train import Ensemble, stacked_patterns
 
 
 @torch.no_grad()
 def layer_masses(
-    ensemble: DeepEnsemble, tasks: Sequence[Tasks], prompts: PromptConfig, n_prompts: int = 2_000
+    ensemble: Ensemble, tasks: Sequence[Tasks], prompts: PromptConfig, n_prompts: int = 2_000
 ) -> pd.DataFrame:
     """The share of the query's attention on contexts that lies on those with its pattern, layer by layer.
 
@@ -48,15 +48,14 @@ def layer_masses(
     return pd.DataFrame(rows, columns=["member", "seed", "layer", "head", "mass"])
 
 
-def untrained(configs: Sequence[DeepConfig]) -> DeepEnsemble:
+def untrained(configs: Sequence[DeepConfig]) -> Ensemble:
     """The ensemble before its first step."""
-    patterns = stacked_patterns(configs)  # type: ignore[arg-type]
-    return DeepEnsemble(tuple(configs), patterns, initial_params(configs), torch.empty(len(configs), 0))
+    return Ensemble(tuple(configs), stacked_patterns(configs), initial_params(configs), torch.empty(len(configs), 0))
 
 
 def mass_history(
     configs: Sequence[DeepConfig], tasks: Sequence[Tasks], prompts: PromptConfig, every: int
-) -> tuple[pd.DataFrame, DeepEnsemble]:
+) -> tuple[pd.DataFrame, Ensemble]:
     """Train, measuring ``layer_masses`` at step 0 and every so many steps (column step); and the trained ensemble."""
     start = untrained(configs)
     found = [layer_masses(start, tasks, prompts).assign(step=0)]

@@ -18,7 +18,7 @@ from icl_lib.softmax.model import Params, forward
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.train import Ensemble, State, TrainConfig, initial_state, stacked_patterns, train
+from icl_lib.softmax.train import Ensemble, State, TrainConfig, initial_state, train
 
 
 class Snapshots(NamedTuple):
@@ -46,8 +46,8 @@ def snapshots(configs: Sequence[TrainConfig], every: int) -> Snapshots:
     def keep(state: State) -> None:
         kept[state.step] = state.params
 
-    train(configs, start, every, keep)
-    return Snapshots(tuple(configs), stacked_patterns(configs), kept)
+    done = train(configs, start, every, keep)
+    return Snapshots(done.configs, done.patterns, kept)
 
 
 def growth(params: Params, patterns: Patterns, kappa_max: float) -> pd.DataFrame:

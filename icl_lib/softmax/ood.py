@@ -20,11 +20,6 @@ from icl_lib.softmax.tasks import Tasks, all_tasks
 from icl_lib.validate import require_choice, require_integer
 
 FRAMES = 1_000  # at most so many frames a seed, so that no two seeds share one
-SPANS = ("inside", "outside")
-
-
-def _member(patterns: Patterns, i: int) -> Patterns:
-    return patterns._replace(basis=patterns.basis[i])
 
 
 def outside_span(patterns: Patterns, n_odi: int, seed: int) -> Float[Tensor, "I d_x"]:
@@ -64,10 +59,10 @@ def frames(
         span: nu' "inside" span(nu), as the theorem has it, or "outside" the span of all trained patterns.
     """
     require_integer("n_frames", n_frames, 1, FRAMES)
-    require_choice("span", span, SPANS)
+    require_choice("span", span, ("inside", "outside"))
     made = []
     for i, seed in enumerate(seeds):
-        trained = _member(patterns, i)
+        trained = patterns._replace(basis=patterns.basis[i])
         for frame in range(n_frames):
             of_frame = FRAMES * seed + frame
             new = out_of_domain(trained, n_odr, n_odi if span == "inside" else 1, s1, of_frame, norm)

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from icl_lib.rng import generator
-from icl_lib.softmax.floors import exact_counts
+from icl_lib.softmax.floors import READINGS, exact_counts
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.tasks import Tasks
 from icl_lib.validate import require, require_choice, require_integer, require_number
@@ -42,7 +42,7 @@ class PromptConfig:
         require_number("alpha", self.alpha, 0, 1)
         require_integer("n_context", self.n_context, 1)
         require_number("kappa_max", self.kappa_max, 0, 1e6)
-        require_choice("reading", self.reading, ("independent", "exact"))
+        require_choice("reading", self.reading, READINGS)
 
 
 class Prompts(NamedTuple):
@@ -79,6 +79,16 @@ class Prompts(NamedTuple):
         return torch.cat([context, query[:, :, None]], dim=2).mT
 
 
+def codes_of(prompts: Prompts, n_rows: int) -> Tensor:
+    """(n, T, P + 1): tokens of one member's prompts as coefficients of the patterns and q; the query has no label."""
+    relevant, irrelevant = torch.cat([prompts.parts, prompts.query_parts[..., None]], -1)[..., None].unbind(1)
+    codes = prompts.kappa.new_zeros(*relevant.shape[:2], n_rows)
+    codes.scatter_(2, relevant, 1.0)
+    codes.scatter_(2, irrelevant, torch.cat([prompts.kappa, prompts.query_kappa[:, None]], 1)[..., None])
+    codes[:, :-1, -1] = prompts.label
+    return codes
+
+
 class TaskTable(NamedTuple):
     """Task sets of an ensemble, padded to one length: (E, T, 2) and the number that counts, (E,)."""
 
@@ -102,7 +112,7 @@ def _outcomes(n_idr: int) -> tuple[Tensor, Tensor]:
     pattern = torch.zeros(n_idr * n_idr, 2 * n_idr - 2, dtype=torch.int64)
     for a in range(n_idr):
         for b in range(n_idr):
-            others = [i for i in range(n_idr) if i not in (a, b)][: n_idr - 2]
+            others = [i for i in range(n_idr) if i not in (a, b)][: n_idr - 2]  # a = b is no task: anything
             pattern[a * n_idr + b] = torch.tensor([a, b, *(i for i in others for _ in range(2))])
     return pattern.flatten(), torch.tensor([1.0, -1.0] * (n_idr - 1))
 

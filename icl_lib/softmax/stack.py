@@ -9,6 +9,7 @@ the network of ``model.py``.
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -16,11 +17,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.rng import generator
-from icl_lib.softmax.gpt_blocks import codes_of
+from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.patterns import PatternConfig, Patterns
-from icl_lib.softmax.prompts import Prompts
+from icl_lib.softmax.prompts import Prompts, codes_of
 from icl_lib.softmax.stack_blocks import Layer, back, there
-from icl_lib.validate import require, require_integer, require_number
+from icl_lib.validate import require_integer
 
 SLICE = 128  # prompts of a member that pass together, which bounds memory
 
@@ -37,10 +38,7 @@ class StackConfig:
 
     def __post_init__(self) -> None:
         require_integer("depth", self.depth, 1)
-        require_integer("m", self.m, 2)
-        require(self.m % 2 == 0, "m", self.m, "even, so that half of the output weights are positive")
-        for name in ("delta", "xi", "a_scale"):
-            require_number(name, getattr(self, name), 1e-9, 1e6)
+        ModelConfig(self.m, self.delta, self.xi, self.a_scale)  # refuses what it refuses
 
 
 class StackParams(NamedTuple):
@@ -134,11 +132,7 @@ def backward(
         plain = [Layer(*(part.detach() for part in layer)) for layer in layers]
         slopes = [Layer(*map(torch.zeros_like, layer)) for layer in plain]
         act = _run(params, plain, prompts, slopes, d_output)
-    folded = [
-        (x, dx) for layer, of_layer in zip(layers, slopes, strict=True) for x, dx in zip(layer, of_layer, strict=True)
-    ]
-    folded = [(x, dx) for x, dx in folded if x.requires_grad]
-    grads = torch.autograd.grad(
-        [x for x, _ in folded], leaves, [dx for _, dx in folded], allow_unused=True, materialize_grads=True
-    )
+    pairs = zip(chain(*layers), chain(*slopes), strict=True)
+    maps, of_maps = zip(*(pair for pair in pairs if pair[0].requires_grad), strict=True)  # tokens are given
+    grads = torch.autograd.grad(maps, leaves, of_maps, allow_unused=True, materialize_grads=True)
     return act, StackParams(*grads)

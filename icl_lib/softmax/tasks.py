@@ -1,6 +1,7 @@
 """Tasks: ordered pairs (a, b) of relevant patterns, and the covers that training uses.
 
-Task (a, b): label +1 if an input carries mu_a, -1 if it carries mu_b, a fair coin otherwise.
+Task (a, b): label +1 if an input carries mu_a, -1 if it carries mu_b, a fair coin otherwise. Sets with a seed are
+random, from (seed, "tasks"). A number that allows no such set raises ConfigError.
 """
 
 import itertools
@@ -25,7 +26,7 @@ def unseen(tasks: Tasks, n_idr: int) -> Tasks:
     >>> unseen(((0, 1), (1, 2), (2, 0)), n_idr=3)
     ((0, 2), (1, 0), (2, 1))
     """
-    return tuple(task for task in all_tasks(n_idr) if task not in set(tasks))
+    return tuple(task for task in all_tasks(n_idr) if task not in tasks)
 
 
 def check_tasks(tasks: Tasks, n_idr: int, require_cover: bool = True) -> None:

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from itertools import count
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +25,18 @@ EXPLODED = 1e3  # the hinge loss starts at 1 or below; a mean above this is dive
 
 class Diverged(RuntimeError):
     """Training produced a non-finite or exploding loss; the message names member, step and step size."""
+
+
+def check_run(config: Any) -> None:
+    """Refuse what no run can be trained with: the checks that the configs of all networks share."""
+    for name, kind in (("patterns", PatternConfig), ("prompts", PromptConfig)):
+        require(isinstance(getattr(config, name), kind), name, getattr(config, name), f"a {kind.__name__}")
+    for name in ("train_attention", "require_cover"):
+        require(isinstance(getattr(config, name), bool), name, getattr(config, name), "True or False")
+    check_tasks(config.tasks, config.patterns.n_idr, config.require_cover)
+    require_number("step_size", config.step_size, low=1e-9, allowed="a finite number above 0")
+    for name, low in (("seed", 0), ("batch_size", 1), ("n_steps", 0)):
+        require_integer(name, getattr(config, name), low)
 
 
 @dataclass(frozen=True)
@@ -57,15 +70,8 @@ class TrainConfig:
     require_cover: bool = True
 
     def __post_init__(self) -> None:
-        for name, kind in (("patterns", PatternConfig), ("prompts", PromptConfig), ("model", ModelConfig)):
-            require(isinstance(getattr(self, name), kind), name, getattr(self, name), f"a {kind.__name__}")
-        for name in ("train_attention", "require_cover"):
-            require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
-        check_tasks(self.tasks, self.patterns.n_idr, self.require_cover)
-        require_integer("seed", self.seed, 0)
-        require_integer("batch_size", self.batch_size, 1)
-        require_number("step_size", self.step_size, low=1e-9, allowed="a finite number above 0")
-        require_integer("n_steps", self.n_steps, 0)
+        check_run(self)
+        require(isinstance(self.model, ModelConfig), "model", self.model, "a ModelConfig")
         if self.fixed_prompts is not None:
             require_integer("fixed_prompts", self.fixed_prompts, 1)
 
@@ -80,16 +86,16 @@ class State(NamedTuple):
     """A training run between two steps. Everything else follows from the configs."""
 
     step: int
-    params: Params
+    params: Any  # named tuple of weights: Params, or a deep network's
     losses: Float[Tensor, "E T"]  # mean hinge loss of the steps taken
 
 
 class Ensemble(NamedTuple):
-    """Configs of the members with their stacked patterns and weights."""
+    """Configs of the members with their stacked patterns and weights, and the mean hinge loss of every step."""
 
-    configs: tuple[TrainConfig, ...]
+    configs: tuple[Any, ...]  # TrainConfig, or DeepConfig of a deep network
     patterns: Patterns
-    params: Params
+    params: Any  # named tuple of weights: Params, or a deep network's
     losses: Float[Tensor, "E T"]
 
     @property
@@ -97,9 +103,20 @@ class Ensemble(NamedTuple):
         """One seed per member."""
         return [c.seed for c in self.configs]
 
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self.losses.shape[1]
 
-def stacked_patterns(configs: Sequence[TrainConfig]) -> Patterns:
-    """Each member's own frame of patterns, (E, ...)."""
+    def members(self, rows: slice) -> "Ensemble":
+        """Some of the members, as an ensemble."""
+        params = type(self.params)(*(weight[rows] for weight in self.params))
+        patterns = self.patterns._replace(basis=self.patterns.basis[rows])
+        return Ensemble(self.configs[rows], patterns, params, self.losses[rows])
+
+
+def stacked_patterns(configs: Sequence[Any]) -> Patterns:
+    """Each member's own frame of patterns, (E, ...); configs of any network."""
     return stack_patterns([draw_patterns(c.patterns, c.seed) for c in configs])
 
 
@@ -122,23 +139,19 @@ def _batches(configs: Sequence[TrainConfig], start: int, device: torch.device) -
     size, n_fixed = configs[0].batch_size, configs[0].fixed_prompts
     dataset = moved(_draw(configs, tasks, n_fixed, "dataset", 0), device) if n_fixed else None
     member = torch.arange(len(configs), device=device)[:, None]
-    chunk = start // CHUNK
-    while True:
-        if dataset is None:
-            pool = moved(_draw(configs, tasks, CHUNK * size, "train", chunk), device)
-            batches = [Prompts(*(part[:, i * size : (i + 1) * size] for part in pool)) for i in range(CHUNK)]
-        else:
-            gens = [generator(c.seed, "minibatch", chunk) for c in configs]
-            rows = torch.stack([torch.randint(n_fixed or 1, (CHUNK * size,), generator=g) for g in gens]).to(device)
-            batches = [
-                Prompts(*(part[member, rows[:, i * size : (i + 1) * size]] for part in dataset)) for i in range(CHUNK)
-            ]
-        yield from batches[start - chunk * CHUNK :]
-        chunk += 1
-        start = chunk * CHUNK
+    for step in count(start):
+        chunk, place = divmod(step, CHUNK)
+        if step == start or place == 0:
+            if dataset is None:
+                pool = moved(_draw(configs, tasks, CHUNK * size, "train", chunk), device)
+            else:
+                gens = [generator(c.seed, "minibatch", chunk) for c in configs]
+                rows = torch.stack([torch.randint(n_fixed or 1, (CHUNK * size,), generator=g) for g in gens])
+                pool = Prompts(*(part[member, rows.to(device)] for part in dataset))
+        yield Prompts(*(part[:, place * size : (place + 1) * size] for part in pool))
 
 
-def _check(configs: Sequence[TrainConfig], loss: Float[Tensor, " E"], step: int) -> None:
+def check_losses(configs: Sequence[Any], loss: Float[Tensor, " E"], step: int) -> None:
     """Raise Diverged for the first member whose loss is not below ``EXPLODED``."""
     if not bool((loss < EXPLODED).all()):
         worst = int((~(loss < EXPLODED)).nonzero()[0])
@@ -181,7 +194,7 @@ def train_steps(
     for _, prompts in zip(range(n_steps), batches, strict=False):  # this order: no chunk drawn in vain
         act, grad = backward(params, patterns, prompts)
         loss = hinge(act, prompts).mean(1)
-        _check(configs, loss, step)
+        check_losses(configs, loss, step)
         params.w_qkv.addcmul_(grad.w_qkv, rate_qkv, value=-1)
         params.w_o.addcmul_(grad.w_o, rate, value=-1)
         losses.append(loss)
@@ -189,7 +202,7 @@ def train_steps(
         if on_step:
             on_step(moved(params, "cpu"))
     if losses:  # the last step has to leave finite weights too
-        _check(configs, losses[-1] + 0 * (params.w_qkv.sum((1, 2)) + params.w_o.sum((1, 2))), step)
+        check_losses(configs, losses[-1] + 0 * (params.w_qkv.sum((1, 2)) + params.w_o.sum((1, 2))), step)
     taken = torch.stack(losses, dim=1).cpu() if losses else state.losses[:, :0]
     return State(step, moved(params, "cpu"), torch.cat([state.losses, taken], dim=1))
 
@@ -223,6 +236,6 @@ def train(
     return Ensemble(tuple(configs), patterns, state.params, state.losses)
 
 
-def config_json(config: TrainConfig) -> str:
-    """A config as canonical JSON: the text that is hashed and stored beside trained weights."""
+def config_json(config: Any) -> str:
+    """A config as canonical JSON: the text whose hash is the name of the file with the trained weights."""
     return json.dumps(asdict(config), sort_keys=True, default=np.generic.item)

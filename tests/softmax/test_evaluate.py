@@ -1,4 +1,4 @@
-"""Measuring: against a loop over prompts, against the vote floor, and only on prompts that training never saw."""
+"""Measuring: against a loop over held-out prompts, against the vote floor, and until enough errors are made."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ from icl_lib.softmax.model import ModelConfig, Params
 from icl_lib.softmax.patterns import PatternConfig, Patterns, draw_patterns, out_of_domain, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import all_tasks, uniform_cover, unseen
-from icl_lib.softmax.train import CHUNK, TrainConfig, train
+from icl_lib.softmax.train import TrainConfig, train
 from icl_lib.validate import ConfigError
 
 CONFIG = TrainConfig(
@@ -89,8 +89,7 @@ def test_ideal_attention_reaches_the_vote_floor(alpha: float, length: int) -> No
 def test_ideal_attention_makes_no_error_with_exact_counts() -> None:
     params, patterns = voter([1], scale=30.0)
     row = evaluate_params(params, patterns, [1], [all_tasks(4)], [PromptConfig(0.4, 10, 0.0, "exact")], 2000).iloc[0]
-    assert (row["n_errors"], row["n_lossy"], row["error"]) == (0, 0, 0) or row["hinge"] < 1e-5
-    assert row["n_errors"] == 0 and row["attention"] == pytest.approx(1, abs=1e-5)
+    assert row["n_errors"] == 0 and row["hinge"] < 1e-5 and row["attention"] == pytest.approx(1, abs=1e-5)
     assert row["largest_output"] == pytest.approx(1, abs=1e-5)
 
 
@@ -157,15 +156,6 @@ def test_diverged_weights_are_not_perfect(small_blocks: None) -> None:
     params, patterns = voter([1], scale=math.nan)
     found = evaluate_params(params, patterns, [1], [all_tasks(4)], [PromptConfig(0.6, 5)], 100)
     assert found["error"].tolist() == [1.0]
-
-
-def test_prompts_of_training_are_not_evaluated_on() -> None:
-    """The numbers themselves: no context coefficient of the training prompts turns up in the evaluation prompts."""
-    table = task_table([CONFIG.tasks])
-    trained = [sample_prompts([TEST], table, [0], (4, 3), CHUNK * 16, "train", i).kappa for i in range(5)]
-    tested = [sample_prompts([TEST], table, [0], (4, 3), 1000, "eval", i).kappa for i in range(3)]
-    first = {tuple(x) for part in trained for x in part[0].tolist()}
-    assert not first & {tuple(x) for part in tested for x in part[0].tolist()}
 
 
 def test_blocks_may_be_smaller() -> None:

@@ -1,8 +1,8 @@
-"""The floors against every prompt, against count tables, against simulated prompts, and in their limits."""
+"""The floors against every prompt, against count tables, and in their limits; ``test_prompts`` has drawn prompts."""
 
 import math
 from collections.abc import Iterator
-from itertools import permutations, product
+from itertools import product
 
 import numpy as np
 import pytest
@@ -79,42 +79,6 @@ def test_count_tables(alpha: float, length: int, m1: int) -> None:
         prompts = math.factorial(length) // math.prod(map(math.factorial, table))
         error += prompts * min(joint) / (2 * (m1 - 1))
     assert bayes_floor(alpha, length, m1) == pytest.approx(error, rel=1e-10)
-
-
-def simulate(alpha: float, length: int, m1: int, n: int, rng: np.random.Generator) -> tuple[float, float]:
-    """(vote, Bayes) error on n drawn prompts; the posterior is taken over all M1 (M1 - 1) tasks."""
-    tasks = np.array(list(permutations(range(m1), 2)))  # a -> +1, b -> -1
-    pattern_law = np.full((len(tasks), m1), (1 - alpha) / (m1 - 2))
-    np.put_along_axis(pattern_law, tasks, alpha / 2, axis=1)
-    plus_law = np.full((len(tasks), m1), 0.5)  # P(label +1 | task, pattern)
-    np.put_along_axis(plus_law, tasks, np.array([[1.0, 0.0]]), axis=1)
-    task = rng.integers(len(tasks), size=n)
-    patterns = (rng.random((n, length, 1)) > pattern_law[task].cumsum(1)[:, None, :-1]).sum(-1)
-    labels = np.where(rng.random((n, length)) < plus_law[task[:, None], patterns], 1, -1)
-    z = rng.choice([1, -1], size=n)
-    query = np.where(z == 1, tasks[task, 0], tasks[task, 1])
-
-    posterior = np.ones((n, len(tasks)))
-    for i in range(length):
-        plus = plus_law[:, patterns[:, i]].T
-        posterior *= pattern_law[:, patterns[:, i]].T * np.where(labels[:, i, None] == 1, plus, 1 - plus)
-    scores = [(posterior * (tasks[:, side] == query[:, None])).sum(1) for side in (0, 1)]
-    tie = np.isclose(scores[0], scores[1], rtol=1e-9, atol=0)
-    bayes = np.where(tie, 0, np.where(scores[0] > scores[1], 1, -1))
-
-    same = patterns == query[:, None]
-    weight = np.where(same.any(1, keepdims=True), same, True)
-    voted = np.sign((weight * labels).sum(1))
-    return float((1 - z * voted).mean() / 2), float((1 - z * bayes).mean() / 2)
-
-
-@pytest.mark.parametrize(("alpha", "length", "m1"), [(0.6, 4, 6), (0.3, 7, 6), (0.8, 3, 5), (0.1, 12, 4)])
-def test_simulated_prompts(alpha: float, length: int, m1: int) -> None:
-    n = 60_000
-    found = simulate(alpha, length, m1, n, np.random.default_rng(7))
-    for floor, error in zip((vote_floor, bayes_floor), found, strict=True):
-        exact = floor(alpha, length, m1)
-        assert abs(error - exact) < 4.5 * math.sqrt(exact * (1 - exact) / n), floor.__name__
 
 
 def test_known_values() -> None:

@@ -4,13 +4,11 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpt2 import gpt2_model
 from icl_lib.softmax import gpt
 from icl_lib.softmax.gpt import GPTConfig, GPTParams, backward, forward, init_gpt
-from icl_lib.softmax.model import hinge
 from icl_lib.softmax.patterns import PatternConfig, Patterns, draw_patterns, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import all_tasks
@@ -110,9 +108,9 @@ def test_prompts_without_slope_are_left_out() -> None:
         parts.append(backward(params, patterns, prompts, some)[1])
     for name, x, *ys in zip(GPTParams._fields, whole, *parts, strict=True):
         assert torch.allclose(x, sum(ys), atol=1e-12), name  # type: ignore[arg-type]
-    output = forward(params, patterns, prompts).output
-    sure = prompts._replace(target=output.sign()), params._replace(read_out=1e4 * params.read_out)
-    act, none = backward(sure[1], patterns, prompts._replace(target=forward(sure[1], patterns, prompts).output.sign()))
+    sure = params._replace(read_out=1e4 * params.read_out)
+    right = prompts._replace(target=forward(sure, patterns, prompts).output.sign())
+    act, none = backward(sure, patterns, right)
     assert act.output.abs().min() > 1 and not any(g.any() for g in none)
 
 
@@ -142,12 +140,9 @@ def test_initialisation_is_that_of_gpt2() -> None:
         gain, bias = getattr(p, name).unbind(-2)
         assert (gain == 1).all() and not bias.any()
     assert not any(getattr(p, f"{name}_bias").any() for name in ("qkv", "out", "up", "down"))
-    again, other = (
-        init_gpt(GPTConfig(width=128, heads=4), PatternConfig(), 3),
-        init_gpt(GPTConfig(), PatternConfig(), 4),
-    )
+    again, other = (init_gpt(GPTConfig(width=128, heads=4), PatternConfig(), seed) for seed in (3, 4))
     assert all(torch.equal(x, y) for x, y in zip(p, again, strict=True))
-    assert not torch.equal(init_gpt(GPTConfig(), PatternConfig(), 3).up, other.up)
+    assert not torch.equal(p.up, other.up)
 
 
 def test_members_do_not_touch_each_other() -> None:
@@ -166,12 +161,11 @@ def test_tokens_see_only_what_came_before() -> None:
     params, patterns, prompts = case(config, members=1)
     seen: list[list[Tensor]] = []
     for label in (prompts.label, prompts.label * torch.tensor([1, 1, 1, -1, 1, 1])):
-        seen.append([])
         tape: list[tuple[Tensor, ...]] = []
         maps = gpt._fold(params, patterns).of_member(0)
         codes = gpt.codes_of(Prompts(*(x[0] for x in prompts._replace(label=label))), len(maps.table))
         gpt.there(maps, codes, config.heads, tape)
-        seen[-1] = [saved[0].view(5, 7, -1) for saved in tape[:5]]  # what goes into attention and MLP of each layer
+        seen.append([saved[0].view(5, 7, -1) for saved in tape[:5]])  # what goes into attention and MLP of each layer
     for one, two in zip(*seen, strict=True):
         if one.shape[2] == 8:  # all tokens; the MLP of the last layer sees the query alone
             assert torch.equal(one[:, :3], two[:, :3])
@@ -205,9 +199,3 @@ def test_too_long_a_prompt_is_refused() -> None:
     params, patterns, prompts = case(GPTConfig(max_context=5))
     with pytest.raises(ConfigError, match="n_context=6: must be at most the network's max_context = 5"):
         forward(params, patterns, prompts)
-
-
-def test_hinge_reads_the_activations() -> None:
-    params, patterns, prompts = case(GPTConfig(2, 2, 8, 6))
-    act = forward(params, patterns, prompts)
-    assert torch.equal(hinge(act, prompts), F.relu(1 - prompts.target * act.output))  # type: ignore[arg-type]

@@ -236,35 +236,6 @@ def test_members_do_not_touch_each_other() -> None:
         assert all(torch.allclose(x[0], y[e], atol=1e-12) for x, y in zip(one, grad, strict=True))
 
 
-def test_one_context() -> None:
-    """l = 1: all attention on the one token, so F = a^T ReLU(W_O W_V p_1) and no gradient reaches W_Q, W_K."""
-    params, patterns, prompts = case(length=1)
-    act, grad = backward(params, patterns, prompts)
-    p = prompts.dense(patterns)[..., 0]
-    hidden = torch.einsum("emd,edc,ebc->ebm", params.w_o, params.w_v, p).relu()
-    assert torch.allclose(act.output, torch.einsum("ebm,em->eb", hidden, params.a), atol=1e-12)
-    assert torch.allclose(grad.w_q, torch.zeros(()).double(), atol=1e-14)
-    assert torch.allclose(grad.w_k, torch.zeros(()).double(), atol=1e-14)
-
-
-def test_label_embedding_need_not_be_a_basis_vector() -> None:
-    """At the untrained weights: q a basis vector, and two that are not."""
-    config = PatternConfig(3, 2, 2.0, 5, 4)
-    params = to_float64(init_params(ModelConfig(m=8), config, 0), *case()[1:])[0]
-    frame = draw_patterns(config, 0)
-    prompts = case(m1=3, m2=2, members=1, d_x=5, d_y=4)[2]
-    for q in (
-        torch.tensor([0.0, 1.0, 0.0, 0.0]),
-        torch.tensor([0.5, -0.5, 0.5, 0.5]),
-        torch.tensor([0.6, 0.0, 0.0, -0.8]),
-    ):
-        patterns = stack_patterns([build_patterns(frame.relevant, frame.irrelevant, q)])
-        patterns = patterns._replace(basis=patterns.basis.double())
-        output, _ = naive(named(params), params.a, prompts.dense(patterns))
-        assert torch.allclose(forward(params, patterns, prompts).output, output, atol=1e-12)
-        assert output.abs().max() > 1e-6
-
-
 def test_activations_are_what_they_say() -> None:
     params, patterns, prompts = case()
     act = forward(params, patterns, prompts)

@@ -1,6 +1,5 @@
 """Tasks and covers: each set is what its description says."""
 
-import itertools
 from collections import Counter
 
 import pytest
@@ -181,12 +180,3 @@ def test_refuses(tasks: Tasks, message: str, require_cover: bool) -> None:
 def test_covers_refuse(build, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ConfigError, match=message):
         build()
-
-
-def test_fractions_of_the_paper() -> None:
-    """M1 tasks are 1/(M1 - 1) of all: the least that a uniform cover can have."""
-    for n_idr in (3, 6, 10):
-        assert len(uniform_cover(n_idr, 1, 0)) / len(all_tasks(n_idr)) == pytest.approx(1 / (n_idr - 1))
-        fewer = itertools.islice(uniform_cover(n_idr, 1, 0), n_idr - 1)
-        with pytest.raises(ConfigError):
-            check_tasks(tuple(fewer), n_idr)
