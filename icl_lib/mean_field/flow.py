@@ -67,9 +67,8 @@ class State(NamedTuple):
     step: int = 0
 
 
-Change = Callable[
-    [State, float], Particles
-]  # what happens to the particles after a step of length dt, see ``births.py``
+# What happens to the particles after a step of length dt, see ``births.py``
+Change = Callable[[State, float], Particles]
 
 
 def start(mu: Particles) -> State:
