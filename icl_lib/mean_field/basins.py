@@ -35,7 +35,10 @@ def minimise_n(
 ) -> Minimum:
     """Minimise min_W L^n(mu, W) over the particles of one member (L-BFGS of scipy), x being the law of the inputs.
 
-    L^n does not change under a -> G a, so a and w move at equal masses.
+    L^n does not change under a -> G a. Masses stay as they are.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
     """
     require(len(mu.a) == 1, "mu", tuple(mu.a.shape), "an ensemble of one")
     require_integer("max_steps", max_steps, 1)

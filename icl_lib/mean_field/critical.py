@@ -9,14 +9,12 @@ from icl_lib.mean_field.landscape import covariances, escape_rotation, homotopy,
 from icl_lib.mean_field.measure import Particles
 from icl_lib.mean_field.saddles import SaddleConfig
 from icl_lib.rng import generator
-from icl_lib.validate import require_integer
 
 READINGS = ("‖Σ_μμ‖", "sup |h|²", "max |a|²")  # of R1², the bound on a single feature; |sigma| <= 1 in the last two
 
 
-def random_saddle(seed: int, index: int, d_max: int = 8) -> SaddleConfig:
-    """A random design: k in 2 .. 4, lambda uniform on [.1, 1], any non-empty J, free axes, copies; stream "design"."""
-    require_integer("d_max", d_max, 8)
+def random_saddle(seed: int, index: int) -> SaddleConfig:
+    """A random design: k in 2 .. 4, lambda uniform on [.1, 1], any non-empty J, d up to 8, 1 or 2 copies; stream "design"."""
     gen = generator(seed, "design", index)
 
     def draw(low: int, high: int) -> int:
@@ -25,7 +23,7 @@ def random_saddle(seed: int, index: int, d_max: int = 8) -> SaddleConfig:
     k = draw(2, 4)
     spectrum = tuple((0.1 + 0.9 * torch.rand(k, generator=gen, dtype=torch.float64)).tolist())
     missing = tuple(sorted(torch.randperm(k, generator=gen)[: draw(1, k)].tolist()))
-    return SaddleConfig(spectrum, missing, draw(k + len(missing), d_max), copies=draw(1, 2), seed=draw(0, 2**30))
+    return SaddleConfig(spectrum, missing, draw(k + len(missing), 8), copies=draw(1, 2), seed=draw(0, 2**30))
 
 
 def slope_anywhere(kernel: Kernel, teacher: Particles, mu: Particles, a: Tensor, w: Tensor) -> float:

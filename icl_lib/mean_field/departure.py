@@ -21,8 +21,7 @@ from icl_lib.mean_field.measure import Particles, SingularCovariance, check_part
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_choice, require_number
 
-MODES = ("static", "static_finite", "joint")
-
+MODES = ("static", "static_finite", "joint")  # of ``training.MODES``
 
 Slope = tuple[Float[Tensor, "E N k"], Float[Tensor, "E N d"], Float[Tensor, "E k k"]]  # in a and w, over p, and in W
 
@@ -51,7 +50,7 @@ def mean_motion(
 
     Args:
         name: of sigma, "erf" or "tanh".
-        mode: of ``training.MODES``, with the defaults of w_rate (1) and w_start (0.3) for "joint".
+        mode: one of ``MODES``, with the defaults of w_rate (1) and w_start (0.3) for "joint".
         n: contexts of a prompt, or inf.
         every: time between two rows of the history, a multiple of dt.
         n_inputs: Q and E_n are over as many inputs and their negatives, drawn afresh for every step.
@@ -67,7 +66,7 @@ def mean_motion(
     require_choice("mode", mode, MODES)
     for field, value, low in (("dt", dt, 1e-12), ("every", every, 1e-12), ("t_end", t_end, 0)):
         require_number(field, value, low=low)
-    require(n >= 1, "n", n, "at least 1 context, or inf")
+    require_number("n", n, low=1, or_infinity=True)
     per_row = round(every / dt)
     require(per_row >= 1 and abs(every / dt - per_row) < 1e-6, "every", every, f"a multiple of dt = {dt}")
     kernel, sigma, rows, finite = activation(name).kernel(), activation(name).function, [], n < np.inf

@@ -34,8 +34,7 @@ class Chain(NamedTuple):
 def mixture(mu: Particles, pi: Particles, gamma: float) -> Particles:
     """(1 - gamma) mu + gamma pi. Refuses gamma outside (0, 1)."""
     require_number("gamma", gamma, 1e-12, 1 - 1e-12, "in (0, 1)")
-    parts = zip(mu[:2], pi[:2], strict=True)
-    a, w = (torch.cat(part, dim=1) for part in parts)
+    a, w = (torch.cat(part, dim=1) for part in zip(mu[:2], pi[:2], strict=True))
     return Particles(a, w, torch.cat([(1 - gamma) * mu.p, gamma * pi.p], dim=1))
 
 

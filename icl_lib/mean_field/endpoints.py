@@ -54,7 +54,8 @@ def polish(
     """Descend from every member of ``mu`` and say what its end is.
 
     Args:
-        teacher: one, shared by all members. Equal masses in ``mu``, shared by all members.
+        teacher: one, shared by all members.
+        mu: of equal masses.
         n_steps: at most so many Newton steps.
         floor: a loss below this share of that of a model without features, tr Sigma_{mu° mu°} / 2, is a global minimum.
         flat: a gradient below this, relative to the same loss, is a critical point.
@@ -66,10 +67,10 @@ def polish(
     """
     check_particles(mu)
     require(len(teacher.p) == 1, "teacher", len(teacher.p), "one, shared by all members")
+    require(bool((mu.p == mu.p[0, 0]).all()), "p", "masses that differ", "equal, and shared by all members")
     require_integer("n_steps", n_steps, 1)
     for name, number in (("floor", floor), ("flat", flat)):
         require_number(name, number, low=1e-15, allowed="a finite number above 0")
-    k = mu.a.shape[2]
 
     def loss(theta: Tensor) -> Tensor:
         return exact_loss(kernel, *_members(theta, mu, teacher))
@@ -105,10 +106,9 @@ def polish(
         KINDS[0] if low else KINDS[3] if not still else KINDS[1] if bent else KINDS[2]
         for low, still, bent in zip(losses < floor, critical, curvature < -1e-6, strict=True)
     ]
-    t = theta.view(len(theta), mu.a.shape[1], -1)
     table = {"member": range(len(theta)), "loss": losses * size, "height": losses, "slope": slopes}
     table |= {"curvature": curvature, "steps": taken, "kind": kind}
-    return Particles(t[..., :k], t[..., k:], mu.p), pd.DataFrame(table)
+    return _members(theta, mu, teacher)[1], pd.DataFrame(table)
 
 
 def trap_share(table: pd.DataFrame) -> Interval:

@@ -91,8 +91,10 @@ def escape_times(history: pd.DataFrame, levels: Float[Tensor, " E"]) -> Float[Te
         below = loss < level
         if bool(below.any()):
             i = int(below.int().argmax())
-            share = (loss[i - 1] - level) / (loss[i - 1] - loss[i]) if i else torch.zeros(())
-            found[e] = time[i - 1] + share * (time[i] - time[i - 1]) if i else time[0]
+            found[e] = time[i]
+            if i:
+                share = (loss[i - 1] - level) / (loss[i - 1] - loss[i])
+                found[e] = time[i - 1] + share * (time[i] - time[i - 1])
     return found
 
 

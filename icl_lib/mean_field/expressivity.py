@@ -14,31 +14,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.mean_field.activations import Activation, activation
+from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.erf_sum import ErfSum, sigmoid, tanh
 from icl_lib.mean_field.features import model_covariances, model_moments, raw_inputs
 from icl_lib.mean_field.finite_prompts import best_loss_n
 from icl_lib.mean_field.flow import FlowConfig, flow, start
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import loss
-from icl_lib.mean_field.measure import Particles, covariance
-from icl_lib.mean_field.oracles import member
+from icl_lib.mean_field.measure import Particles, covariance, member
 from icl_lib.mean_field.regression import Source
 from icl_lib.mean_field.softmax_attention import softmax_predictions
 from icl_lib.mean_field.transformer import Transformer
 from icl_lib.validate import require, require_choice, require_integer
 
 BLOCK = 50  # prompts at a time
+TERMS = 3  # erfs in the sum that stands for sigma in a flow
 
 
-def centred_kernel(name: str, terms: int = 3) -> Kernel:
+def centred_kernel(name: str) -> Kernel:
     """The kernel of sigma - E sigma for an activation whose mean no particle changes: "sigmoid", "tanh" or "erf".
 
     At infinite prompt length L of h under it is L of (h, 1) under sigma itself, where E f° = 0: the constant takes out means.
     """
     require_choice("activation", name, ("sigmoid", "tanh", "erf"))
     if name == "erf":
-        return activation(name).kernel()
-    whole = {"sigmoid": sigmoid, "tanh": tanh}[name](terms)
+        return Erf()
+    whole = {"sigmoid": sigmoid, "tanh": tanh}[name](TERMS)
     return ErfSum(whole.weights, whole.scales)
 
 
@@ -103,7 +104,7 @@ def softmax_losses(
     white = model_covariances(activation(act), teacher, mu, True, activation(of)).optimum
 
     def mean(e: int, scale: float, purpose: str) -> float:
-        model, total = member(Transformer(mu, scale * white), e), 0.0
+        model, total = Transformer(member(mu, e), scale * white[e : e + 1]), 0.0
         for number in range(-(-n // BLOCK)):
             p = sources[e].draw(min(BLOCK, n - number * BLOCK), purpose, number)
             total += float((softmax_predictions(of, model, [p])[0] - p.y_query).square().mean(1).sum()) / 2

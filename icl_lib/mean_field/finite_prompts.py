@@ -22,7 +22,7 @@ from icl_lib.mean_field.regression import task_vectors
 from icl_lib.rng import generator
 from icl_lib.validate import require_integer, require_number
 
-Activation = Callable[[Tensor], Tensor]
+Activation = Callable[[Tensor], Tensor]  # sigma itself; ``activations.Activation`` holds it as its ``function``
 
 
 class Moments(NamedTuple):
@@ -146,6 +146,7 @@ def whole_prompt_losses(
 
     Args:
         law: of v, see ``task_vectors``.
+        noise: standard deviation of that on context labels.
     """
     found = []
     for e, seed in enumerate(seeds):

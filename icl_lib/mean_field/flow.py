@@ -36,7 +36,8 @@ class FlowConfig:
         t_end: time at which the flow ends.
         every: time between two rows of the history.
         cap: Euler only: a step is shortened so that no member moves by more than this in root mean square over
-            particles (weighted by p). inf for none. Time then runs slower: the history tells it per member.
+            particles (weighted by p). inf for none. Time then runs slower: the history tells it per member. `t_end` and
+            `every` count steps at their full length dt, and so do births.
         stop_below: stop when every member's loss is below this.
         tolerance: "adaptive" only, relative; absolute is a hundredth of it.
     """
@@ -67,9 +68,8 @@ class State(NamedTuple):
     step: int = 0
 
 
-Change = Callable[
-    [State, float], Particles
-]  # what happens to the particles after a step of length dt, see ``births.py``
+# What happens to the particles after a step of length dt (before `cap` shortens it), see ``births.py``
+Change = Callable[[State, float], Particles]
 
 
 def start(mu: Particles) -> State:
@@ -130,6 +130,8 @@ def flow(
     kernel: Kernel, teacher: Particles, state: State, config: FlowConfig, change: Change | None = None
 ) -> tuple[State, pd.DataFrame]:
     """Follow the flow from ``state`` (of ``start``, or where another run ended) to ``t_end``.
+
+    A resumed run is the uninterrupted one unless `cap` has shortened a step: it counts from the largest time of a member.
 
     Args:
         teacher: one per member.

@@ -43,7 +43,13 @@ def exact_loss(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Tenso
 def hessian_product(
     kernel: Kernel, teacher: Particles, mu: Particles
 ) -> Callable[[Float[Tensor, "E N q"]], Float[Tensor, "E N q"]]:
-    """The map u -> (d2L/dtheta2) u on particle coordinates theta_i = (a_i, w_i), q = k + d; by autograd, O(N^2) memory."""
+    """The map u -> (d2L/dtheta2) u on particle coordinates theta_i = (a_i, w_i), q = k + d; by autograd, O(N^2) memory.
+
+    Raises:
+        ConfigError: a kernel without second derivatives.
+        SingularCovariance: B cannot be inverted.
+        NonFinite: A is NaN or infinite.
+    """
     _need_smooth(kernel)
     k = mu.a.shape[2]
     covariances(kernel, teacher, mu).m  # noqa: B018  raises where Sigma_mumu is singular or a teacher NaN
@@ -57,6 +63,8 @@ def hessian_product(
 
 def extreme_eigenvalues(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Tensor, "E 2"]:
     """Smallest and largest eigenvalue of the particle Hessian; dense up to ``DENSE`` coordinates, Lanczos beyond.
+
+    Raises what ``hessian_product`` does. The dense Hessian of many small members: ``batched_hessian.py``.
 
     >>> from icl_lib.mean_field.erf import Erf
     >>> from icl_lib.mean_field.saddles import SaddleConfig, saddle
@@ -90,7 +98,7 @@ def extreme_eigenvalues(kernel: Kernel, teacher: Particles, mu: Particles) -> Fl
 def hessian_kernel(
     kernel: Kernel, teacher: Particles, mu: Particles, theta: Float[Tensor, "E n q"], other: Float[Tensor, "E m q"]
 ) -> Float[Tensor, "E n m q q"]:
-    """H_mu(theta_i, theta'_j) between any neurons theta = (a, w), q = k + d."""
+    """H_mu(theta_i, theta'_j) between any neurons theta = (a, w), q = k + d; raises what ``hessian_product`` does."""
     _need_smooth(kernel)
     cov, k = covariances(kernel, teacher, mu), mu.a.shape[2]
     members = []

@@ -6,6 +6,7 @@ D = E[h (f° - A W h)^T] = A^T - B W^T A^T: dL_TF/dmu(a, w) = -a^T [W D F(w) + W
 E_mu[a a^T] - (W W^T + W^T W) / ratio is conserved (L_TF does not change under a -> R a, W -> R^{-T} W R^{-1}).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pandas as pd
@@ -57,6 +58,41 @@ def joint_velocity(
     return d_a, d_w, slope_in_w(cov, w)
 
 
+def take_steps(
+    kernel: Kernel,
+    teacher: Particles,
+    state: Joint,
+    step: Callable[[Joint], Joint],
+    dt: float,
+    t_end: float,
+    every: int,
+) -> tuple[Joint, pd.DataFrame]:
+    """Steps of length `dt` by any rule from ``state`` to ``t_end``; results and errors as ``joint_flow``."""
+    check_particles(state.mu)
+    require_number("dt", dt, low=1e-12, allowed="a finite number above 0")
+    k = state.mu.a.shape[2]
+    require(state.w.shape == (len(state.mu.p), k, k), "w", tuple(state.w.shape), f"of shape (E, {k}, {k})")
+    rows: list[tuple] = []
+
+    def record() -> None:
+        cov = covariances(kernel, teacher, state.mu)
+        losses, best = loss_at(cov, state.w), loss(cov)
+        if not losses.isfinite().all():
+            raise NonFinite(f"the loss of member {int(losses.isfinite().int().argmin())} is NaN or infinite")
+        rows.extend((i, state.time, *pair) for i, pair in enumerate(zip(losses.tolist(), best.tolist(), strict=True)))
+
+    n_steps = max(0, round((t_end - state.time) / dt))
+    try:
+        record()
+        for number in range(1, n_steps + 1):
+            state = step(state)
+            if number % every == 0 or number == n_steps:
+                record()
+    except (NonFinite, SingularCovariance) as cause:
+        raise Diverged(f"time {state.time:.6g}, dt={dt}: {cause}") from cause
+    return state, pd.DataFrame(rows, columns=["member", "time", "loss", "optimum"])
+
+
 def joint_flow(
     kernel: Kernel, teacher: Particles, state: Joint, ratio: float, dt: float, t_end: float, every: int = 1
 ) -> tuple[Joint, pd.DataFrame]:
@@ -72,33 +108,14 @@ def joint_flow(
     Raises:
         Diverged: a loss is not finite, or B is singular; names time and dt.
     """
-    check_particles(state.mu)
     require_number("ratio", ratio, low=0)
-    require_number("dt", dt, low=1e-12, allowed="a finite number above 0")
-    k = state.mu.a.shape[2]
-    require(state.w.shape == (len(state.mu.p), k, k), "w", tuple(state.w.shape), f"of shape (E, {k}, {k})")
-    rows: list[tuple] = []
-
-    def record(now: Joint) -> None:
-        try:
-            cov = covariances(kernel, teacher, now.mu)
-            losses, best = loss_at(cov, now.w), loss(cov)
-        except (NonFinite, SingularCovariance) as cause:
-            raise Diverged(f"time {now.time:.6g}, dt={dt}: {cause}") from cause
-        if not losses.isfinite().all():
-            member = int(losses.isfinite().int().argmin())
-            raise Diverged(f"time {now.time:.6g}, dt={dt}: the loss of member {member} is NaN or infinite")
-        rows.extend((i, now.time, *pair) for i, pair in enumerate(zip(losses.tolist(), best.tolist(), strict=True)))
 
     def slope(y: Parts) -> Parts:
         d_a, d_w, d_attention = joint_velocity(kernel, teacher, state.mu._replace(a=y[0], w=y[1]), y[2])
         return d_a, d_w, ratio * d_attention
 
-    record(state)
-    n_steps = max(0, round((t_end - state.time) / dt))
-    for step in range(1, n_steps + 1):
-        a, w, attention = runge_kutta(slope, (state.mu.a, state.mu.w, state.w), dt)
-        state = Joint(state.mu._replace(a=a, w=w), attention, state.time + dt)
-        if step % every == 0 or step == n_steps:
-            record(state)
-    return state, pd.DataFrame(rows, columns=["member", "time", "loss", "optimum"])
+    def step(now: Joint) -> Joint:
+        a, w, attention = runge_kutta(slope, (now.mu.a, now.mu.w, now.w), dt)
+        return Joint(now.mu._replace(a=a, w=w), attention, now.time + dt)
+
+    return take_steps(kernel, teacher, state, step, dt, t_end, every)

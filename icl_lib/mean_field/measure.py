@@ -61,12 +61,16 @@ def uniform(n: int) -> Float[Tensor, "1 N"]:
 
 
 def covariance(kernel: Kernel, mu: Particles, nu: Particles) -> Float[Tensor, "E k_mu k_nu"]:
-    """Sigma_{mu nu} = E[h_mu h_nu^T]."""
+    """Sigma_{mu nu} = E[h_mu h_nu^T]; O(N_mu N_nu) time."""
     return (mu.a * mu.p[..., None]).mT @ kernel.products(mu.w, nu.w, nu.a * nu.p[..., None])
 
 
 def inverse_root(sigma: Float[Tensor, "E k k"], name: str, power: float = -0.5) -> Float[Tensor, "E k k"]:
-    """sigma^power of symmetric positive matrices; raises where one is singular or not finite."""
+    """sigma^power of symmetric positive matrices; `name` is for messages.
+
+    Raises:
+        SingularCovariance: a matrix is singular to working precision, or not finite; names the member.
+    """
     for e, one in enumerate(sigma):
         if not one.isfinite().all():
             raise SingularCovariance(f"{name} of member {e} is not finite")

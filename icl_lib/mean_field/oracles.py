@@ -17,7 +17,7 @@ from icl_lib.mean_field.activations import Activation, activation
 from icl_lib.mean_field.features import model_moments, raw_inputs
 from icl_lib.mean_field.finite_prompts import Moments, best_loss_n, optimum_n
 from icl_lib.mean_field.landscape import loss
-from icl_lib.mean_field.measure import Particles, teachers
+from icl_lib.mean_field.measure import Particles, member, teachers
 from icl_lib.mean_field.regression import PromptConfig, Source, network
 from icl_lib.mean_field.softmax_attention import softmax_predictions
 from icl_lib.mean_field.training import TrainConfig
@@ -27,6 +27,7 @@ from icl_lib.validate import require, require_integer, require_number
 
 BLOCK = 50  # prompts at a time
 INPUTS = 2**16  # over which Q~ is taken
+COLUMNS = ["member", "seed", "mode", "learner", "loss", "error", "excess", "excess_error"]
 
 Readout = Callable[[Float[Tensor, "P n K"], Float[Tensor, "P n"], Float[Tensor, "P q K"]], Float[Tensor, "P q"]]
 
@@ -106,12 +107,6 @@ def _features(act: Activation, mu: Particles) -> Callable[[Tensor], Tensor]:
     return lambda x: network(act, weighted, mu.w[0], x).double()
 
 
-def member(model: Transformer, e: int) -> Transformer:
-    """Member e as an ensemble of one."""
-    one = slice(e, e + 1)
-    return Transformer(Particles(*(part[one] for part in model.mu)), model.attention[one])
-
-
 def held_out(
     configs: Sequence[TrainConfig], model: Transformer, law: PromptConfig | None = None, n_prompts: int = 1000
 ) -> pd.DataFrame:
@@ -130,14 +125,12 @@ def held_out(
     require_integer("n_prompts", n_prompts, 2)
     tables = []
     for e, config in enumerate(configs):
-        found = _losses(config, member(model, e), config.prompts if law is None else law, n_prompts)
+        one = Transformer(member(model.mu, e), model.attention[e : e + 1])
+        found = _losses(config, one, config.prompts if law is None else law, n_prompts)
         oracle = found["attention on f°"]
-        rows = [(e, config.seed, config.mode, name, *_mean(one), *_mean(one - oracle)) for name, one in found.items()]
+        rows = [(e, config.seed, config.mode, name, *_mean(x), *_mean(x - oracle)) for name, x in found.items()]
         tables.append(pd.DataFrame(rows, columns=COLUMNS))
     return pd.concat(tables, ignore_index=True)
-
-
-COLUMNS = ["member", "seed", "mode", "learner", "loss", "error", "excess", "excess_error"]
 
 
 def _mean(losses: Float[Tensor, " P"]) -> tuple[float, float]:
@@ -148,10 +141,8 @@ def _losses(config: TrainConfig, model: Transformer, law: PromptConfig, n_prompt
     """The loss of each prompt, by learner."""
     yardsticks = Yardsticks(config)
     source = Source(law, yardsticks.teacher, config.activation, config.seed)
-    sigma, learners = (
-        "identity" if config.mode == "attention" else config.activation,
-        yardsticks.learners(model, law.noise),
-    )
+    sigma = "identity" if config.mode == "attention" else config.activation
+    learners = yardsticks.learners(model, law.noise)
     parts: dict[str, list[Tensor]] = {name: [] for name in ("model", *learners, "zero")}
     for number in range(-(-n_prompts // BLOCK)):
         p = source.draw(min(BLOCK, n_prompts - number * BLOCK), "eval", number)

@@ -37,7 +37,7 @@ def velocity_at(
 def draw_process(
     kernel: Kernel, teacher: Particles, mu: Particles, seeds: Sequence[int], step: int = 0
 ) -> Float[Tensor, "E N q"]:
-    """As ``perturb.gaussian_process``, from the same numbers, up to the error of the difference; the same errors."""
+    """As ``perturb.gaussian_process``, from the same numbers, up to the error of the difference; it raises the same."""
     inverse_root(covariance(kernel, mu, mu), "Sigma_mumu")  # the displaced measures hide that B is singular
     z = isotropic(mu, seeds, step)
     direction = z / mu.p.sqrt()[..., None]

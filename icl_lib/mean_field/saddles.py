@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import torch
 
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import covariances
-from icl_lib.mean_field.measure import Particles, TeacherConfig, teachers, uniform
+from icl_lib.mean_field.measure import Particles, TeacherConfig, covariance, teachers, uniform
 from icl_lib.rng import generator
-from icl_lib.validate import ConfigError, require, require_integer
+from icl_lib.validate import require, require_integer
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class SaddleConfig:
     def teacher(self) -> TeacherConfig:
         """The teacher: neuron j on axis j, with this spectrum."""
         k = len(self.spectrum)
-        return TeacherConfig("axes", k, self.d, k, self.size, tuple(self.spectrum), self.seed)
+        return TeacherConfig("axes", k, self.d, k, self.size, self.spectrum, self.seed)
 
     def height(self) -> float:
         """L at the saddle: half the sum of the missing lambda."""
@@ -74,24 +73,21 @@ def saddle(config: SaddleConfig, kernel: Kernel) -> tuple[Particles, Particles]:
         ConfigError: for an activation that is not odd, under which features on different axes are correlated.
 
     >>> from icl_lib.mean_field.erf import Erf
-    >>> from icl_lib.mean_field.landscape import loss
+    >>> from icl_lib.mean_field.landscape import covariances, loss
     >>> config = SaddleConfig(spectrum=(1.0, 0.6), missing=(1,), d=4)
     >>> round(float(loss(covariances(Erf(), *saddle(config, Erf())))), 6), config.height()
     (0.3, 0.3)
     """
     teacher = teachers([config.teacher()], kernel)
-    off = covariances(kernel, teacher, teacher).c[0]
+    c = covariance(kernel, teacher, teacher)[0]
     k, d, gen = len(config.spectrum), config.d, generator(config.seed, "saddle")
     w = teacher.w[0].clone()
     w[list(config.missing)] = config.size * torch.eye(d, dtype=w.dtype)[k : k + len(config.missing)]
     a = k * torch.eye(k, dtype=w.dtype)
     plain = Particles(a[None], w[None], uniform(k))
-    cross = covariances(kernel, teacher, plain).a[0]
-    odd = cross[:, list(config.missing)].abs().max() < 1e-9 * off.abs().max() if config.missing else True
-    if not odd:
-        raise ConfigError(
-            f"kernel={type(kernel).__name__}: must be of an odd activation, so that axes are uncorrelated"
-        )
+    cross = covariance(kernel, teacher, plain)[0][:, list(config.missing)]
+    odd = bool((cross.abs() < 1e-9 * c.abs().max()).all())
+    require(odd, "kernel", type(kernel).__name__, "of an odd activation, so that axes are uncorrelated")
     if config.rotate:
         turn = torch.linalg.qr(torch.randn(d, d, generator=gen, dtype=w.dtype)).Q
         w, teacher = w @ turn, teacher._replace(w=teacher.w @ turn)

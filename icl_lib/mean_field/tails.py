@@ -20,7 +20,7 @@ from icl_lib.mean_field.flow import Diverged
 from icl_lib.mean_field.hessian import exact_loss
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import NonFinite, Velocity, covariances, velocity
-from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles, covariance, member
+from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles, covariance, member, stack
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_choice, require_number
 
@@ -147,8 +147,7 @@ def follow(
             v = problem.at(y)
             rows.append((e, time, float(v.loss[0]), float((problem.masses * problem.flat(v) ** 2).sum())))
         ends.append(problem.particles(seen[-1][1].copy()))
-    state = Particles(*(torch.cat(parts) for parts in zip(*ends, strict=True)))
-    return Tail(state, pd.DataFrame(rows, columns=["member", "time", "loss", "speed2"]))
+    return Tail(stack(ends), pd.DataFrame(rows, columns=["member", "time", "loss", "speed2"]))
 
 
 def _solve(problem: _Problem, grid: ndarray, method: str, tolerance: float, stop: float) -> list[tuple[float, ndarray]]:

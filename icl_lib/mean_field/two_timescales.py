@@ -7,7 +7,6 @@ by us). ``relax`` does not use this: it integrates the flow numerically.
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,10 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from icl_lib.mean_field.flow import Diverged
-from icl_lib.mean_field.joint import Joint, joint_velocity, slope_in_w
+from icl_lib.mean_field.joint import Joint, joint_velocity, slope_in_w, take_steps
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import Covariances, NonFinite, covariances, loss, loss_at
-from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles
+from icl_lib.mean_field.landscape import Covariances, NonFinite, covariances
+from icl_lib.mean_field.measure import Particles
 from icl_lib.mean_field.perturb import displace, isotropic
 from icl_lib.mean_field.runge_kutta import Parts, runge_kutta
 from icl_lib.validate import require, require_choice, require_integer, require_number
@@ -76,8 +75,9 @@ def relax(
     require(ok, "horizon", horizon.tolist(), "positive and finite, one per member")
     if not excess(cov, w).isfinite().all():
         raise NonFinite(f"L_TF - L at the start is NaN or infinite: {excess(cov, w).tolist()}")
-    run = partial(_radau, tolerance=tolerance) if method == "radau" else _rk4
-    return run(cov, w, horizon, n_points)
+    if method == "rk4":
+        return _rk4(cov, w, horizon, n_points)
+    return _radau(cov, w, horizon, n_points, tolerance)
 
 
 def _rk4(cov: Covariances, w: Tensor, horizon: Tensor, n_points: int) -> Tensor:
@@ -120,11 +120,6 @@ def relaxed(cov: Covariances, w: Float[Tensor, "E k k"], time: float) -> Float[T
     return best + u @ ((u.mT @ (w - best) @ v) * decay) @ v.mT
 
 
-def _velocity(kernel: Kernel, teacher: Particles, mu: Particles, w: Tensor, y: Parts) -> Parts:
-    """Of the particles y = (a, w) alone, at a fixed attention matrix."""
-    return joint_velocity(kernel, teacher, mu._replace(a=y[0], w=y[1]), w)[:2]
-
-
 def split_flow(
     kernel: Kernel, teacher: Particles, state: Joint, ratio: float, dt: float, t_end: float, every: int = 1
 ) -> tuple[Joint, pd.DataFrame]:
@@ -133,37 +128,21 @@ def split_flow(
     Of order 2, and stable for any `ratio`, where ``joint_flow`` needs steps of order 1 / ratio. A ratio of inf keeps W at
     W_mu between the steps: the two-timescale flow to order 1.
 
-    Returns:
-        As ``joint_flow``.
-
-    Raises:
-        Diverged: a loss is not finite, or B is singular; names time and dt.
+    Returns and raises what ``joint_flow`` does.
     """
-    check_particles(state.mu)
     require_number("ratio", ratio, low=0, or_infinity=True)
-    require_number("dt", dt, low=1e-12, allowed="a finite number above 0")
-    rows: list[tuple] = []
 
-    def record(now: Joint) -> None:
-        cov = covariances(kernel, teacher, now.mu)
-        losses, best = loss_at(cov, now.w), loss(cov)
-        if not losses.isfinite().all():
-            raise Diverged(f"time {now.time:.6g}, dt={dt}: a loss is NaN or infinite")
-        rows.extend((i, now.time, *pair) for i, pair in enumerate(zip(losses.tolist(), best.tolist(), strict=True)))
+    def step(now: Joint) -> Joint:
+        w = relaxed(covariances(kernel, teacher, now.mu), now.w, ratio * dt / 2)
 
-    n_steps = max(0, round((t_end - state.time) / dt))
-    try:
-        record(state)
-        for step in range(1, n_steps + 1):
-            w = relaxed(covariances(kernel, teacher, state.mu), state.w, ratio * dt / 2)
-            a, moved = runge_kutta(partial(_velocity, kernel, teacher, state.mu, w), state.mu[:2], dt)
-            mu = state.mu._replace(a=a, w=moved)
-            state = Joint(mu, relaxed(covariances(kernel, teacher, mu), w, ratio * dt / 2), state.time + dt)
-            if step % every == 0 or step == n_steps:
-                record(state)
-    except (NonFinite, SingularCovariance) as cause:
-        raise Diverged(f"time {state.time:.6g}, dt={dt}: {cause}") from cause
-    return state, pd.DataFrame(rows, columns=["member", "time", "loss", "optimum"])
+        def slope(y: Parts) -> Parts:
+            return joint_velocity(kernel, teacher, now.mu._replace(a=y[0], w=y[1]), w)[:2]
+
+        a, moved = runge_kutta(slope, now.mu[:2], dt)
+        mu = now.mu._replace(a=a, w=moved)
+        return Joint(mu, relaxed(covariances(kernel, teacher, mu), w, ratio * dt / 2), now.time + dt)
+
+    return take_steps(kernel, teacher, state, step, dt, t_end, every)
 
 
 def invariant(state: Joint, ratio: float) -> Float[Tensor, "E k k"]:

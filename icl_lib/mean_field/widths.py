@@ -88,7 +88,7 @@ def repeated_paths(
 
 
 def spread(values: Float[ndarray, "P parts T"], reference: Float[ndarray, "P T"]) -> Float[ndarray, " T"]:
-    """Standard deviation over all parts of all pools."""
+    """Standard deviation over all parts of all pools; `reference` is not looked at."""
     return values.reshape(-1, values.shape[-1]).std(axis=0, ddof=1)
 
 

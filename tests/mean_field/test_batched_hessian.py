@@ -9,7 +9,7 @@ from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.erf_sum import sigmoid
 from icl_lib.mean_field.hessian import exact_loss
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, stack, teachers
+from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, member, stack, teachers
 
 
 @pytest.mark.parametrize("kernel", [Erf(), sigmoid()])
@@ -23,7 +23,7 @@ def test_gradient_and_hessian_are_those_of_the_loss(kernel: Kernel, k0: int, k: 
 
     def loss(theta: torch.Tensor, e: int) -> torch.Tensor:
         own = Particles(theta[None, :, :k], theta[None, :, k:], mu.p[e : e + 1])
-        return exact_loss(kernel, Particles(*(part[e : e + 1] for part in teacher)), own)[0]
+        return exact_loss(kernel, member(teacher, e), own)[0]
 
     first, second = gradient_and_hessian(kernel, teacher, mu)
     for e, theta in enumerate(torch.cat([mu.a, mu.w], 2)):

@@ -59,6 +59,9 @@ def test_refused(changes: dict, message: str) -> None:
         polish(Erf(), teachers([WIDE], Erf()), starts(4, 2, 1), **changes)
     with pytest.raises(ConfigError, match="teacher=2"):
         polish(Erf(), teachers([WIDE] * 2, Erf()), starts(4, 2, 1))
+    masses = torch.tensor([[0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
+    with pytest.raises(ConfigError, match="p='masses that differ'"):
+        polish(Erf(), teachers([WIDE], Erf()), starts(4, 2, 1)._replace(p=masses))
 
 
 def test_unresolved_ends_count_as_traps() -> None:

@@ -23,8 +23,8 @@ from icl_lib.mean_field.escape import (
 from icl_lib.mean_field.flow import FlowConfig
 from icl_lib.mean_field.hessian import hessian_product
 from icl_lib.mean_field.landscape import velocity
-from icl_lib.mean_field.measure import Particles, stack
-from icl_lib.mean_field.perturb import displace, gaussian_process, isotropic
+from icl_lib.mean_field.measure import Particles
+from icl_lib.mean_field.perturb import gaussian_process, isotropic
 from icl_lib.validate import ConfigError
 
 CONFIGS = [saddle_of_seed(seed, 2, 5, 2) for seed in (1, 2, 3)]
@@ -111,4 +111,3 @@ def test_bad_values_are_refused() -> None:
         growth_rate(torch.ones(1), -1)
     with pytest.raises(ConfigError, match="budget=-1"):
         time_to_escape(Erf(), TEACHER, MU, isotropic(MU, [1, 2, 3]), -1.0, torch.ones(3), FlowConfig())
-    assert stack([MU]).a.shape == displace(MU, isotropic(MU, [1, 2, 3]), 1.0).a.shape

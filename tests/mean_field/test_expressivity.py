@@ -11,7 +11,7 @@ from icl_lib.mean_field.expressivity import best_losses, centred_kernel, flow_fe
 from icl_lib.mean_field.features import model_covariances, raw_inputs
 from icl_lib.mean_field.flow import FlowConfig
 from icl_lib.mean_field.landscape import covariances, loss
-from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
+from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, member, teachers
 from icl_lib.mean_field.oracles import INPUTS, Yardsticks
 from icl_lib.mean_field.regression import PromptConfig, Source
 from icl_lib.mean_field.softmax_attention import softmax_predictions
@@ -62,8 +62,7 @@ def test_best_losses_are_the_yardsticks() -> None:
     )
     act, exact = activation("sigmoid"), Yardsticks(config).exact()
     f = teachers([config.teacher], act.kernel())
-    model = Particles(*(part[:1] for part in begin()))
-    table = best_losses(act, f, {"model": model}, [20, math.inf], X).set_index(["learner", "length"])
+    table = best_losses(act, f, {"model": member(begin(), 0)}, [20, math.inf], X).set_index(["learner", "length"])
     assert table["loss"]["oracle", 20] == pytest.approx(exact["attention on f°"], rel=1e-9)
     assert table["loss"]["raw inputs", 20] == pytest.approx(exact["attention on x"], rel=1e-9)
     assert table["loss"]["raw inputs", math.inf] == pytest.approx(exact["linear, n = inf"], rel=1e-9)
@@ -87,8 +86,7 @@ def test_raw_inputs_at_the_two_ends() -> None:
 def test_softmax() -> None:
     """Scale 0 is the mean label; a chosen scale is the best on training prompts and is tested on others."""
     f, raw = target("sigmoid", 1.0), raw_inputs(D, 2)
-    one = [Particles(*(part[e : e + 1] for part in f)) for e in range(2)]
-    sources = [Source(PromptConfig(n_context=30), t, "sigmoid", s) for t, s in zip(one, SEEDS, strict=True)]
+    sources = [Source(PromptConfig(n_context=30), member(f, e), "sigmoid", s) for e, s in enumerate(SEEDS)]
     flat = softmax_losses("identity", "sigmoid", f, raw, sources, [0.0], 60)
     p = [sources[0].draw(count, "eval", number) for number, count in enumerate((50, 10))]
     by_hand = sum(float((b.y.mean(1, keepdim=True) - b.y_query).square().mean(1).sum()) for b in p) / 2 / 60
@@ -96,7 +94,7 @@ def test_softmax() -> None:
     found = softmax_losses("identity", "sigmoid", f, raw, sources, [0.0, 1.0, 100.0], 60)
     assert found.scale.tolist() == [1.0, 1.0] and (found.loss < flat.loss).all()
     w = model_covariances(activation("sigmoid"), f, raw, True, activation("identity")).optimum
-    model = Transformer(Particles(*(part[:1] for part in raw)), w[:1])
+    model = Transformer(member(raw, 0), w[:1])
     again = sum(
         float((softmax_predictions("identity", model, [b])[0] - b.y_query).square().mean(1).sum()) / 2 / 60 for b in p
     )

@@ -22,7 +22,7 @@ from icl_lib.mean_field.finite_prompts import (
     whole_prompt_losses,
 )
 from icl_lib.mean_field.landscape import covariances, loss, loss_at
-from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
+from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, member, teachers
 from icl_lib.mean_field.sampled import gaussian_inputs
 from icl_lib.rng import generator
 from icl_lib.validate import ConfigError
@@ -84,7 +84,7 @@ def test_sampled_contexts() -> None:
         error = losses.std(dim=1) / 100
         assert ((losses.mean(1) - loss_n(M, w, 5)).abs() < 4 * error).all()
     assert (b_hat.mean(1) - COV.b).abs().max() < 0.02 * COV.b.abs().max()
-    solo, _ = sampled_contexts(torch.erf, *(Particles(*(x[1:] for x in nu)) for nu in (TEACHER, MU)), 5, 10_000, [1])
+    solo, _ = sampled_contexts(torch.erf, member(TEACHER, 1), member(MU, 1), 5, 10_000, [1])
     torch.testing.assert_close(solo[0], a_hat[1])
 
 
@@ -128,7 +128,7 @@ def test_excess_leaves_out_what_is_linear_in_the_contexts() -> None:
 
 def test_minimising_over_particles() -> None:
     """Down from the start to a flat point that is no saddle; many steps at a small size."""
-    one, x = [Particles(*(part[:1] for part in nu)) for nu in (TEACHER, MU)], INPUTS[:400]
+    one, x = [member(nu, 0) for nu in (TEACHER, MU)], INPUTS[:400]
     start = one[1]._replace(a=one[1].a[:, :3, :2], w=one[1].w[:, :3], p=torch.full((1, 3), 1 / 3, dtype=torch.float64))
     before = best_loss_n(empirical_moments(torch.erf, one[0], start, x), 5)
     found = minimise_n(torch.erf, one[0], start, x, 5)

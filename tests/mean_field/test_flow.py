@@ -7,7 +7,15 @@ import torch
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flow import Diverged, FlowConfig, State, flow, start
 from icl_lib.mean_field.landscape import covariances, loss, velocity
-from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, stack, teachers, uniform
+from icl_lib.mean_field.measure import (
+    InitConfig,
+    Particles,
+    TeacherConfig,
+    initial_particles,
+    member,
+    teachers,
+    uniform,
+)
 from icl_lib.mean_field.saddles import SaddleConfig, saddle
 from icl_lib.validate import ConfigError
 
@@ -71,8 +79,7 @@ def test_loss_falls_and_a_saddle_stays() -> None:
 def test_an_ensemble_is_its_members(method: str) -> None:
     both, _ = run(method, 0.1)
     for e in range(2):
-        mu, teacher = (Particles(*(part[e : e + 1] for part in x)) for x in (MU, TEACHER))
-        alone, _ = run(method, 0.1, mu=mu, teacher=teacher)
+        alone, _ = run(method, 0.1, mu=member(MU, e), teacher=member(TEACHER, e))
         for x, y in zip(both.mu, alone.mu, strict=True):
             assert (x[e] - y[0]).abs().max() < 1e-12
 
@@ -115,10 +122,9 @@ def test_flows_end_near_the_teacher_with_enough_particles() -> None:
 
 
 def test_divergence_names_time_and_step() -> None:
-    twins = stack([Particles(torch.ones(1, 3, 2).double(), MU.w[:1, :3], uniform(3))])
-    one = Particles(*(part[:1] for part in TEACHER))
+    twins = Particles(torch.ones(1, 3, 2).double(), MU.w[:1, :3], uniform(3))
     with pytest.raises(Diverged, match=r"time 0, dt=0.1, euler: Sigma_mumu of member 0 is singular"):
-        flow(KERNEL, one, start(twins), FlowConfig())
+        flow(KERNEL, member(TEACHER, 0), start(twins), FlowConfig())
     with pytest.warns(RuntimeWarning), pytest.raises(Diverged, match="dt=1e"):
         flow(KERNEL, TEACHER, start(MU), FlowConfig("rk4", 1e150, 1e152))
 

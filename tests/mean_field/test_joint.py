@@ -10,7 +10,8 @@ from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flow import Diverged, FlowConfig, flow, start
 from icl_lib.mean_field.joint import Joint, joint_flow, joint_velocity, linear_rate, slope_in_w
 from icl_lib.mean_field.landscape import covariances, loss, loss_at, velocity
-from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
+from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, member, teachers
+from icl_lib.mean_field.two_timescales import invariant, noisy_copies
 from icl_lib.rng import generator
 from icl_lib.validate import ConfigError
 
@@ -49,45 +50,24 @@ def test_at_the_optimum_it_is_the_velocity_of_two_timescales() -> None:
 
 
 def test_conserved_matrix() -> None:
-    ratio, first = 3.0, Joint(MU, W, 0.0)
-
-    def invariant(state: Joint) -> torch.Tensor:
-        second = (state.mu.a * state.mu.p[..., None]).mT @ state.mu.a
-        return second - (state.w @ state.w.mT + state.w.mT @ state.w) / ratio
-
-    last, history = joint_flow(KERNEL, TEACHER, first, ratio, 0.005, 0.5, every=20)
-    assert (invariant(last) - invariant(first)).abs().max() < 1e-7 < (last.w - W).abs().max()
+    first = Joint(MU, W, 0.0)
+    last, history = joint_flow(KERNEL, TEACHER, first, 3.0, 0.005, 0.5, every=20)
+    assert (invariant(last, 3.0) - invariant(first, 3.0)).abs().max() < 1e-7 < (last.w - W).abs().max()
     assert (history.groupby("member")["loss"].diff().dropna() < 0).all()
     assert (history["optimum"] <= history["loss"] + 1e-12).all()
 
 
 def test_linear_rate_of_w_at_fixed_particles() -> None:
-    """dW/dt alone, integrated exactly through its eigenvectors: the excess loss ends with the rate of the lemma."""
+    """W off its optimum along the slowest mode comes back at half the rate of the lemma, which is that of the loss."""
     cov = covariances(KERNEL, TEACHER, MU)
-    rate, excess = linear_rate(cov), []
-    s, u = torch.linalg.eigh(cov.a.mT @ cov.a)
-    b, v = torch.linalg.eigh(cov.b)
-    start_at = u.mT @ (W - cov.optimum) @ v
-    for t in (60.0, 61.0):
-        decay = torch.exp(-(t / rate.min()) * s[:, :, None] * b[:, None, :])
-        excess.append(loss_at(cov, cov.optimum + u @ (start_at * decay) @ v.mT) - loss(cov))
-    # a step of 1 / rate lowers the excess by e once the slowest mode is left
-    slow = slope_in_w(cov, cov.optimum + 1e-6 * u[:, :, :1] @ v[:, :, :1].mT)
-    expected = -1e-6 * (rate / 2)[:, None, None] * u[:, :, :1] @ v[:, :, :1].mT
-    torch.testing.assert_close(slow, expected, rtol=1e-6, atol=1e-14)
-    assert all((x >= -1e-15).all() for x in excess)
-
-
-def near_the_teacher() -> Particles:
-    """Noisy copies of the teacher's neurons, for which A and B are well conditioned and W moves fast."""
-    gen, parts = generator(1, "check"), TEACHER
-    a, w = (part.repeat(1, 4, 1) for part in (parts.a, parts.w))
-    noisy = [x + 0.4 * torch.randn(x.shape, generator=gen, dtype=x.dtype) for x in (a, w)]
-    return Particles(noisy[0], noisy[1], torch.full((2, 4 * K), 1 / (4 * K), dtype=torch.float64))
+    u, v = (torch.linalg.eigh(x)[1][:, :, :1] for x in (cov.a.mT @ cov.a, cov.b))
+    slow = 1e-6 * u @ v.mT
+    expected = -(linear_rate(cov) / 2)[:, None, None] * slow
+    torch.testing.assert_close(slope_in_w(cov, cov.optimum + slow), expected, rtol=1e-6, atol=1e-14)
 
 
 def test_a_large_ratio_tracks_the_two_timescales() -> None:
-    mu = near_the_teacher()
+    mu = noisy_copies(TEACHER, 4, 1.0, [0, 1])
     _, limit = flow(KERNEL, TEACHER, start(mu), FlowConfig("rk4", 0.05, 1.0, every=1.0))
     best = limit[limit["time"] > 0].set_index("member")["loss"]
     first = Joint(mu, covariances(KERNEL, TEACHER, mu).optimum, 0.0)
@@ -121,6 +101,5 @@ def test_bad_values_and_divergence() -> None:
 
 def test_members_are_solo_runs() -> None:
     both, _ = joint_flow(KERNEL, TEACHER, Joint(MU, W, 0.0), 2.0, 0.1, 0.3)
-    mu, teacher = (Particles(*(part[1:] for part in x)) for x in (MU, TEACHER))
-    alone, _ = joint_flow(KERNEL, teacher, Joint(mu, W[1:], 0.0), 2.0, 0.1, 0.3)
+    alone, _ = joint_flow(KERNEL, member(TEACHER, 1), Joint(member(MU, 1), W[1:], 0.0), 2.0, 0.1, 0.3)
     assert (both.mu.a[1] - alone.mu.a[0]).abs().max() < 1e-12 and (both.w[1] - alone.w[0]).abs().max() < 1e-12

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from icl_lib.mean_field import kernels
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.erf_sum import SIGMOID_ERRORS, sigmoid, tanh
 from icl_lib.mean_field.kernels import Kernel
@@ -131,7 +132,10 @@ def test_gradient_against_finite_differences(name: str) -> None:
 
 @pytest.mark.parametrize("kind", [Erf, ReLU])
 @pytest.mark.parametrize("same", [False, True])
-def test_blocks_change_nothing(kind: type, same: bool) -> None:
+@pytest.mark.parametrize("small", [0, kernels.SMALL])
+def test_blocks_change_nothing(kind: type, same: bool, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a member is done block by block, and where several are done as a whole."""
+    monkeypatch.setattr(kernels, "SMALL", small)
     w = normal(2, 23, 4)
     v = w if same else normal(2, 37, 4, seed=1)
     left, right = normal(2, 23, 3, seed=2), normal(2, v.shape[1], 3, seed=3)

@@ -12,7 +12,6 @@ from icl_lib.mean_field.erf_sum import sigmoid, tanh
 from icl_lib.mean_field.hessian import exact_loss, extreme_eigenvalues, hessian_kernel, hessian_product
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import (
-    Covariances,
     NonFinite,
     covariances,
     escape_rotation,
@@ -28,8 +27,8 @@ from icl_lib.mean_field.measure import (
     SingularCovariance,
     TeacherConfig,
     initial_particles,
+    member,
     teachers,
-    uniform,
 )  # fmt: skip
 from icl_lib.mean_field.relu import ReLU
 from icl_lib.mean_field.sampled import Sampled, gaussian_inputs
@@ -170,8 +169,7 @@ def test_members_and_splitting() -> None:
     teacher, mu = setting(Erf(), members=3)
     together = velocity(Erf(), teacher, mu)
     for e in range(3):
-        one = [Particles(*(part[e : e + 1] for part in nu)) for nu in (teacher, mu)]
-        alone = velocity(Erf(), *one)
+        alone = velocity(Erf(), member(teacher, e), member(mu, e))
         assert all(
             torch.allclose(x[0], y[e], rtol=1e-12, atol=1e-13) for x, y in zip(alone[:2], together[:2], strict=True)
         )
@@ -306,5 +304,4 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="member 0: Sigma_zeta has rank 3 and ker M dimension 0"):
         escape_rotation(cov)
     with pytest.raises(ValueError, match="rank 0"):
-        escape_rotation(Covariances(*covariances(Erf(), *saddle(()))))
-    assert uniform(4).sum() == 1
+        escape_rotation(covariances(Erf(), *saddle(())))

@@ -37,7 +37,6 @@ def test_whitened_teachers_have_the_stated_covariance(kind: str, n: int, kernel:
     check_particles(mu)
     expected = torch.diag(torch.tensor(SPECTRUM, dtype=torch.float64))
     assert torch.allclose(covariance(kernel, mu, mu), expected, atol=1e-11)
-    assert (mu.p[..., None, None] * mu.a[..., None] * mu.w[:, :, None]).sum(1).shape == (2, 3, 6)
 
 
 def test_the_axes_teacher_is_erf_of_single_inputs() -> None:

@@ -6,7 +6,7 @@ import torch
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flow import FlowConfig, flow, start
 from icl_lib.mean_field.hessian import hessian_kernel
-from icl_lib.mean_field.measure import Particles, stack
+from icl_lib.mean_field.measure import stack
 from icl_lib.mean_field.perturb import displace, gaussian_process, isotropic
 from icl_lib.mean_field.saddles import SaddleConfig, saddle
 from icl_lib.validate import ConfigError
@@ -62,4 +62,3 @@ def test_bad_values_are_refused() -> None:
         displace(MU, isotropic(MU, [1]), -1)
     with pytest.raises(ConfigError, match="displacement="):
         displace(MU, torch.zeros(1, 4, 7).double(), 1.0)
-    assert isinstance(displace(MU, isotropic(MU, [1]), 1.0), Particles)

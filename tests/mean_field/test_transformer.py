@@ -8,7 +8,7 @@ from torch import Tensor
 
 from icl_lib.mean_field import transformer
 from icl_lib.mean_field.activations import ACTIVATIONS, activation
-from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
+from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, member, teachers
 from icl_lib.mean_field.regression import PromptConfig, Prompts, Source
 from icl_lib.mean_field.transformer import Transformer, losses, predictions, step
 from icl_lib.rng import generator
@@ -74,7 +74,7 @@ def test_members_are_solo_runs() -> None:
     one, batches = model(True), [s.draw(5, "prompts") for s in sources("sigmoid")]
     both = step("sigmoid", one, batches)
     for e in range(2):
-        alone = Transformer(Particles(*(part[e : e + 1] for part in one.mu)), one.attention[e : e + 1])
+        alone = Transformer(member(one.mu, e), one.attention[e : e + 1])
         for found, expected in zip(step("sigmoid", alone, batches[e : e + 1]), both, strict=True):
             assert torch.equal(found[0], expected[e])
 

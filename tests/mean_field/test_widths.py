@@ -7,7 +7,7 @@ import torch
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flow import FlowConfig
 from icl_lib.mean_field.landscape import covariances
-from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers
+from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, stack, teachers
 from icl_lib.mean_field.widths import (
     Paths,
     bias,
@@ -34,7 +34,7 @@ CONFIG = FlowConfig("rk4", 0.1, 0.4, every=0.2)
 def test_parts_are_the_pool_cut_up() -> None:
     cut = parts(POOLS, 12)
     assert cut.a.shape == (12, 12, K) and torch.equal(cut.w[5], POOLS.w[1, 12:24])
-    covs = [covariances(KERNEL, type(TEACHER)(*(x.expand(len(mu.p), *x.shape[1:]) for x in TEACHER)), mu) for mu in (POOLS, cut)]  # fmt: skip
+    covs = [covariances(KERNEL, stack([TEACHER] * len(mu.p)), mu) for mu in (POOLS, cut)]
     mean = covs[1].a.reshape(3, 4, K, K).mean(1)
     torch.testing.assert_close(mean, covs[0].a, msg="A is linear in mu, so the mean over parts is the pool's")
     assert (covs[1].b.reshape(3, 4, K, K).mean(1) - covs[0].b).abs().max() > 1e-3, "B is quadratic"
@@ -55,7 +55,7 @@ def test_paths_of_all_widths_in_order_of_the_pools() -> None:
     of = paths(KERNEL, TEACHER, POOLS, [12, 24], CONFIG)
     assert of.times == pytest.approx([0, 0.2, 0.4])
     assert {n: x.shape for n, x in of.losses.items()} == {12: (3, 4, 3), 24: (3, 2, 3), 48: (3, 1, 3)}
-    alone = paths(KERNEL, TEACHER, parts(POOLS, 24)._replace(), [], CONFIG)
+    alone = paths(KERNEL, TEACHER, parts(POOLS, 24), [], CONFIG)
     np.testing.assert_allclose(of.losses[24].reshape(6, 3), alone.losses[24][:, 0], rtol=1e-12)
 
 
@@ -102,7 +102,7 @@ def test_bad_values_are_refused() -> None:
     with pytest.raises(ConfigError, match="p='masses that differ'"):
         parts(POOLS._replace(p=POOLS.p * torch.rand_like(POOLS.p)), 12)
     with pytest.raises(ConfigError, match="teacher=2"):
-        paths(KERNEL, type(TEACHER)(*(x.expand(2, *x.shape[1:]) for x in TEACHER)), POOLS, [12], CONFIG)
+        paths(KERNEL, stack([TEACHER] * 2), POOLS, [12], CONFIG)
     with pytest.raises(ConfigError, match="widths"):
         exponents(known(np.random.default_rng(0)), np.ones((40, 1)), spread, [4])
     with pytest.raises(ConfigError, match="n=1"):
