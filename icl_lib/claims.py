@@ -64,6 +64,7 @@ def load_claims(folder: Path | None = None) -> dict[str, Claim]:
             clauses[key] = Clause(clause["measure"], clause["pass"], clause["partly"], clause["control"])
             for criterion in (clause["pass"], clause["partly"]):
                 understood = len(criterion) == 1 and set(criterion) <= {"below", "above", "inside"}
+                understood &= all(isinstance(x, list) == (kind == "inside") for kind, x in criterion.items())
                 require(understood, f"{name}.{key}", criterion, "one of {below: x}, {above: x}, {inside: [a, b]}")
         claims[name] = Claim(id=name, clauses=clauses, **entry)
     return claims

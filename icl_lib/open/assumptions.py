@@ -165,6 +165,7 @@ def evaluate_under(
         prompts: the rule of all members; each one's own K takes the place of its K.
         forward: of the model that was trained.
     """
+    require_integer("n_prompts", n_prompts, 1)
     rules = [replace(prompts, kappa_max=a.kappa_max) for a in assumed]
     table, noise = task_table(tasks), torch.tensor([a.label_noise for a in assumed])
     n_blocks, sums, largest = -(-n_prompts // BLOCK), torch.zeros(len(rules), 5, dtype=torch.float64), 0.0
