@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from icl_lib.chapter import show
-from icl_lib.claims import Claim, Clause, Measured, judge, judge_clause, load_claims, meets, misses, read_result
+from icl_lib.claims import Claim, Clause, Measured, ends, judge, judge_clause, load_claims, meets, misses, read_result
 from icl_lib.figures import WIDTH
 from icl_lib.scoreboard import COLOURS, MARKS, is_stale, result_file
 from icl_lib.stats import Interval
@@ -35,18 +35,9 @@ VALUE_COLUMNS, CONTROL_COLUMNS = ("estimate", "low", "high"), ("control", "contr
 CONTROL_FAILS, CONTROL_DOES_NOT = "0.6", "black"
 
 
-def _ends(criterion: Mapping[str, object]) -> tuple[float, float]:
-    """Lower and upper end of a criterion, infinite where there is none."""
-    ((kind, bound),) = criterion.items()
-    if isinstance(bound, list):
-        return float(bound[0]), float(bound[1])
-    end = float(bound)  # type: ignore[arg-type]
-    return (-math.inf, end) if kind == "below" else (end, math.inf)
-
-
 def position(clause: Clause, value: float) -> float:
     """Where a value lies on the common axis: above 0 it passes, above -1 it meets the weaker reading."""
-    (low, high), (weak_low, weak_high) = _ends(clause.passes), _ends(clause.partly)
+    (low, high), (weak_low, weak_high) = ends(clause.passes), ends(clause.partly)
     half, rooms = (high - low) / 2, (low - weak_low, weak_high - high)
     if low <= value <= high and math.isfinite(half):
         return min(value - low, high - value) / half
@@ -61,7 +52,7 @@ def position(clause: Clause, value: float) -> float:
 
 def span(clause: Clause, interval: Interval) -> tuple[float, float, float]:
     """Estimate, low and high end on the common axis, where low is the end that is worse for the claim."""
-    low, high = _ends(clause.passes)
+    low, high = ends(clause.passes)
     places = [position(clause, x) for x in (interval.estimate, interval.low, interval.high)]
     middle = (low + high) / 2
     best = [1.0] if math.isfinite(middle) and interval.low <= middle <= interval.high else []

@@ -96,8 +96,8 @@ class Chapter:
             f"**Verdict on {self.id}: {result['verdict']}**{setting}",
             "",
             "| clause | criterion | measured | control | verdict |",
+            "|---|---|---|---|---|",
         ]
-        lines += ["|---|---|---|---|---|"]
         for key, entry in result["clauses"].items():  # type: ignore[attr-defined]
             criterion = ", ".join(f"{k} {v}" for k, v in claim.clauses[key].passes.items())
             m = measured[key]

@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -63,15 +64,23 @@ def load_claims(folder: Path | None = None) -> dict[str, Claim]:
             clauses[key] = Clause(clause["measure"], clause["pass"], clause["partly"], clause["control"])
             for criterion in (clause["pass"], clause["partly"]):
                 understood = len(criterion) == 1 and set(criterion) <= {"below", "above", "inside"}
+                understood &= all(isinstance(x, list) == (kind == "inside") for kind, x in criterion.items())
                 require(understood, f"{name}.{key}", criterion, "one of {below: x}, {above: x}, {inside: [a, b]}")
         claims[name] = Claim(id=name, clauses=clauses, **entry)
     return claims
 
 
-def _bounds(criterion: Mapping[str, object]) -> tuple[str, float, float]:
+def ends(criterion: Mapping[str, object]) -> tuple[float, float]:
+    """Lower and upper end of a criterion, infinite where there is none.
+
+    >>> ends({"inside": [0.75, 1.25]}), ends({"below": 0.05})
+    ((0.75, 1.25), (-inf, 0.05))
+    """
     ((kind, bound),) = criterion.items()
-    low, high = bound if isinstance(bound, list) else (bound, bound)
-    return kind, float(low), float(high)  # type: ignore[arg-type]
+    if isinstance(bound, list):
+        return float(bound[0]), float(bound[1])
+    end = float(bound)  # type: ignore[arg-type]
+    return (-math.inf, end) if kind == "below" else (end, math.inf)
 
 
 def meets(interval: Interval, criterion: Mapping[str, object]) -> bool:
@@ -80,19 +89,18 @@ def meets(interval: Interval, criterion: Mapping[str, object]) -> bool:
     >>> meets(Interval(0.9, 0.8, 1.0, 10), {"inside": [0.75, 1.25]})
     True
     """
-    kind, low, high = _bounds(criterion)
-    if kind == "below":
+    low, high = ends(criterion)
+    if "below" in criterion:
         return bool(interval.high < high)
-    if kind == "above":
+    if "above" in criterion:
         return bool(interval.low > low)
     return bool(low <= interval.low and interval.high <= high)
 
 
 def misses(interval: Interval, criterion: Mapping[str, object]) -> bool:
     """Whether the whole interval lies outside: what a negative control has to do."""
-    kind, low, high = _bounds(criterion)
-    below, above = bool(interval.high < low), bool(interval.low > high)
-    return {"below": above, "above": below, "inside": below or above}[kind]
+    low, high = ends(criterion)
+    return bool(interval.high < low or interval.low > high)
 
 
 def judge_clause(clause: Clause, measured: Measured) -> str:

@@ -1,8 +1,7 @@
 """Statistics shared by all chapters. The unit is the seed: every interval is over seeds, never over pooled prompts.
 
-Intervals are two-sided. A t interval is the default, as it covers best at ten seeds; the percentile bootstrap, which
-undercovers there, is not offered. Nothing is dropped or clipped in silence: a value that is missing or not finite is
-refused by name.
+Intervals are two-sided. Means have a t interval, which covers best at ten seeds; the bootstrap undercovers there.
+Nothing is dropped or clipped in silence: a value that is missing or not finite is refused by name.
 """
 
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import optimize
 from scipy import stats as scipy_stats
 
-from icl_lib.validate import require, require_choice, require_integer, require_number
+from icl_lib.validate import require, require_integer, require_number
 
 
 class Interval(NamedTuple):
@@ -36,22 +35,17 @@ class Scaling(NamedTuple):
     difference: Interval
 
 
-def mean_interval(values: ArrayLike, level: float = 0.95, method: str = "t", seed: int = 0) -> Interval:
-    """Mean over seeds, one value per seed, with its interval.
+def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Mean over seeds, one value per seed, with its t interval (Student; exact for normal values).
 
     The interval has zero width if and only if all values are identical. That says that the seeds did not differ,
     not that the mean is known: where values are rates of rare events use `error_interval`.
 
     Args:
-        values: shape (seeds,), at least two.
-        method: ``"t"`` (Student, exact for normal values) or ``"bca"`` (bias-corrected accelerated bootstrap, 9 999
-            resamples; Efron 1987; needs at least 8 seeds). At ten seeds a nominal 95 % covers 0.95 (t) and 0.90 (BCa)
-            for normal values, 0.89 and 0.88 for exponential ones: take BCa for many skewed values only.
-        seed: of the resampling, so that a result can be repeated.
+        values: shape (seeds,), at least two. At ten exponential ones a nominal 95 % covers 0.89.
 
     Raises:
-        ConfigError: fewer than two values (BCa: eight), one that is not finite, a level outside (0, 1), an unknown
-            method, or BCa of values that differ by rounding only.
+        ConfigError: fewer than two values, one that is not finite, or a level outside (0, 1).
 
     >>> found = mean_interval([0.9, 1.0, 1.1])
     >>> [round(x, 4) for x in found]
@@ -59,16 +53,9 @@ def mean_interval(values: ArrayLike, level: float = 0.95, method: str = "t", see
     """
     x = _vector("values", values)
     _check_level(level)
-    require_choice("method", method, ("t", "bca"))
     mean = float(x.mean())
     if np.ptp(x) == 0:
         return Interval(float(x[0]), float(x[0]), float(x[0]), len(x))
-    if method == "bca":
-        require(len(x) >= 8, "values", x.shape, "of at least 8 seeds for BCa: below that its coverage collapses")
-        require(bool(np.ptp(x) > 1e-12 * np.abs(x).max()), "values", x.tolist(), "spread beyond rounding for BCa")
-        rng = np.random.default_rng(seed)
-        found = scipy_stats.bootstrap((x,), np.mean, confidence_level=level, method="BCa", rng=rng).confidence_interval
-        return Interval(mean, float(found.low), float(found.high), len(x))
     half = float(scipy_stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
     return Interval(mean, mean - half, mean + half, len(x))
 
@@ -135,9 +122,7 @@ def binomial_interval(hits: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(float(found.mean()), *_clopper_pearson(found.sum(), len(found), level), len(found))
 
 
-def paired_interval(
-    a: ArrayLike | pd.Series, b: ArrayLike | pd.Series, level: float = 0.95, method: str = "t"
-) -> Interval:
+def paired_interval(a: ArrayLike | pd.Series, b: ArrayLike | pd.Series, level: float = 0.95) -> Interval:
     """Interval of the mean per-seed difference a - b; two Series are paired by their index (the seed).
 
     Raises:
@@ -149,7 +134,7 @@ def paired_interval(
         b = b.loc[a.index]
     x, y = _vector("a", a), _vector("b", b)
     require(x.shape == y.shape, "b", y.shape, f"of the shape of a, {x.shape}")
-    return mean_interval(x - y, level, method)
+    return mean_interval(x - y, level)
 
 
 def holm(pvalues: ArrayLike) -> np.ndarray:
@@ -229,20 +214,17 @@ def _fit_reciprocal(x: np.ndarray, log_y: np.ndarray) -> tuple[float, float, flo
     """
     u = 1 / x
     share = (u - u.min()) / np.ptp(u)
+    with np.errstate(divide="ignore"):  # at each end the other value has the share 0
+        of_low, of_high = np.log(1 - share), np.log(share)
 
     def residual(ends: np.ndarray) -> np.ndarray:
-        return np.logaddexp(ends[0] + _log(1 - share), ends[1] + _log(share)) - log_y
+        return np.logaddexp(ends[0] + of_low, ends[1] + of_high) - log_y
 
     start = log_y[[u.argmin(), u.argmax()]]
     best = optimize.least_squares(residual, start, method="lm", xtol=1e-14, ftol=1e-14, gtol=1e-14)
     at_low, at_high = np.exp(best.x)
     slope = (at_high - at_low) / np.ptp(u)
     return float(slope), float(at_low - slope * u.min()), float(np.sqrt((best.fun**2).mean()))
-
-
-def _log(share: np.ndarray) -> np.ndarray:
-    """Logarithm with log 0 = -inf and no warning."""
-    return np.log(share, out=np.full_like(share, -np.inf), where=share > 0)
 
 
 def _clopper_pearson(errors: float, prompts: int, level: float) -> tuple[float, float]:

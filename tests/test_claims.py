@@ -115,7 +115,9 @@ def test_judge_follows_the_written_rule(value: Interval, control: Interval, name
 
 
 @pytest.mark.parametrize(
-    "criterion", [{}, {"under": 1}, {"below": 1, "above": 0}, {"inside": [0, 1], "below": 2}], ids=str
+    "criterion",
+    [{}, {"under": 1}, {"below": 1, "above": 0}, {"inside": [0, 1], "below": 2}, {"inside": 1}, {"below": [0, 1]}],
+    ids=str,
 )
 @pytest.mark.parametrize("which", ["pass", "partly"])
 def test_unknown_criteria_are_refused(tmp_path: Path, criterion: dict, which: str) -> None:

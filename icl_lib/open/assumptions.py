@@ -106,6 +106,9 @@ def train_under(
 
     ``backward`` is that of the model: another one trains another model with the same weights on the same prompts.
 
+    Raises:
+        ConfigError: no step to take, members that are not alike, or weights that are not finite at the end.
+
     >>> from icl_lib.softmax.tasks import uniform_cover
     >>> run = TrainConfig(uniform_cover(6, 3, 0), n_steps=2)
     >>> train_under([run, run], [Assumptions(), Assumptions(correlation=0.5)]).losses.shape
@@ -114,6 +117,7 @@ def train_under(
     require(len(configs) == len(assumed), "assumed", len(assumed), f"one per member, {len(configs)}")
     shared = {(*c.shape(), c.n_steps) for c in configs}
     require(len(shared) == 1 and configs[0].fixed_prompts is None, "configs", "ensemble", "alike, with fresh prompts")
+    require_integer("n_steps", configs[0].n_steps, 1)
     configs = [
         replace(c, prompts=replace(c.prompts, kappa_max=a.kappa_max)) for c, a in zip(configs, assumed, strict=True)
     ]
@@ -161,6 +165,7 @@ def evaluate_under(
         prompts: the rule of all members; each one's own K takes the place of its K.
         forward: of the model that was trained.
     """
+    require_integer("n_prompts", n_prompts, 1)
     rules = [replace(prompts, kappa_max=a.kappa_max) for a in assumed]
     table, noise = task_table(tasks), torch.tensor([a.label_noise for a in assumed])
     n_blocks, sums, largest = -(-n_prompts // BLOCK), torch.zeros(len(rules), 5, dtype=torch.float64), 0.0

@@ -9,7 +9,7 @@ from icl_lib.mean_field.activations import activation
 from icl_lib.mean_field.expressivity import softmax_losses
 from icl_lib.mean_field.features import model_moments
 from icl_lib.mean_field.finite_prompts import loss_n
-from icl_lib.mean_field.measure import Particles
+from icl_lib.mean_field.measure import Particles, member
 from icl_lib.mean_field.regression import PromptConfig, Source
 from icl_lib.rng import generator
 from icl_lib.validate import require
@@ -37,9 +37,8 @@ def attention_losses(
     zero = moments.cov.c.diagonal(dim1=1, dim2=2).sum(-1) / 2
     tried = torch.stack([loss_n(moments, scale * moments.cov.optimum, n_context) for scale in scales])
     linear, best = tried.min(0)
-    single = [Particles(*(part[e : e + 1] for part in teacher)) for e in range(len(seeds))]
     law = PromptConfig(n_context=n_context, n_query=16)
-    sources = [Source(law, one, act, seed) for one, seed in zip(single, seeds, strict=True)]
+    sources = [Source(law, member(teacher, e), act, seed) for e, seed in enumerate(seeds)]
     softmax = softmax_losses(of, act, teacher, mu, sources, scales, n)
     found = {
         "linear": (torch.tensor(scales, dtype=torch.float64)[best], linear),

@@ -79,7 +79,6 @@ def backward(
     return act, Params(d_w_qkv, d_neuron @ tables.value.mT, torch.zeros_like(params.a))
 
 
-forward_added = partial(forward, added=True)
 backward_mean = partial(backward, of_mean=True)
 
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from icl_lib.mean_field.batched_hessian import gradient_and_hessian
@@ -84,11 +84,7 @@ def descend_on_batches(teacher: Particles, mu: Particles, run: Batches, seed: in
             v = velocity(Sampled(torch.erf, x), teacher, mu)
         except (SingularCovariance, NonFinite):
             continue
-        h = _length(run, mu, v.a, v.w)
+        speed = float((mu.p * (v.a.square().sum(-1) + v.w.square().sum(-1))).sum().sqrt())
+        h = min(run.dt, run.cap / max(speed, 1e-300))
         mu = mu._replace(a=mu.a + h * v.a, w=mu.w + h * v.w)
     return mu
-
-
-def _length(run: Batches, mu: Particles, a: Float[Tensor, "1 N k"], w: Float[Tensor, "1 N d"]) -> float:
-    speed = float((mu.p * (a.square().sum(-1) + w.square().sum(-1))).sum().sqrt())
-    return min(run.dt, run.cap / max(speed, 1e-300))

@@ -22,6 +22,7 @@ from icl_lib.mean_field.measure import (
     check_particles,
     covariance,
     initial_particles,
+    member,
     stack,
 )
 from icl_lib.mean_field.perturb import displace, isotropic
@@ -132,10 +133,7 @@ def descend(
     except (NonFinite, SingularCovariance):
         if len(seeds) == 1:
             return mu, torch.full((n_steps + 1, 1), torch.inf, dtype=mu.a.dtype)
-    ends = []
-    for e, seed in enumerate(seeds):
-        own, known = (Particles(*(part[e : e + 1] for part in nu)) for nu in (mu, teacher))
-        ends.append(descend(kernel, known, own, config, n_steps, [seed]))
+    ends = [descend(kernel, member(teacher, e), member(mu, e), config, n_steps, [s]) for e, s in enumerate(seeds)]
     return stack([end for end, _ in ends]), torch.cat([losses for _, losses in ends], dim=1)
 
 

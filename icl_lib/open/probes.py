@@ -13,7 +13,7 @@ from icl_lib.softmax.model import Activations, wrong
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
 from icl_lib.softmax.train import Ensemble
-from icl_lib.validate import require
+from icl_lib.validate import require, require_integer
 
 STEPS = 1_000  # the stream "check" of ``assumptions`` is below
 
@@ -56,6 +56,7 @@ def errors_without(
         prompts: of exact counts, before anything is taken away.
         partner_too: take away the partner's contexts as well; nothing is then left to go by.
     """
+    require_integer("n_prompts", n_prompts, 1)
     own, partner = exact_counts(prompts.alpha, prompts.n_context)
     table, n_blocks, seeds = task_table(tasks), -(-n_prompts // BLOCK), models.seeds
     n_errors = torch.zeros(len(seeds), dtype=torch.float64)

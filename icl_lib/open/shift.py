@@ -14,7 +14,7 @@ from torch import Tensor
 
 from icl_lib.mean_field.finite_prompts import Activation, features
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.measure import Particles, covariance, inverse_root, uniform
+from icl_lib.mean_field.measure import Particles, covariance, inverse_root, member, uniform
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_integer, require_number
 
@@ -102,7 +102,8 @@ class Prompts(NamedTuple):
         return Form(*((one * other).mean(1) / 2 for one, other in ((on_f, on_f), (on_f, on_g), (on_g, on_g))))
 
 
-def _one(seed: int, act: Activation, nus: Sequence[Particles], n: int, n_prompts: int, purpose: str) -> list[Tensor]:
+def _of_one(seed: int, act: Activation, nus: Sequence[Particles], n: int, n_prompts: int, purpose: str) -> list[Tensor]:
+    """The fields of ``Prompts`` for one member, (P, ...) each."""
     gen, (f, g, mu) = generator(seed, purpose, n), nus
     found: tuple[list[Tensor], ...] = ([], [], [])
     block = max(1, BLOCK // (n + 1))
@@ -135,8 +136,7 @@ def draw_prompts(
     require(len(seeds) == len(nus[2].p), "seeds", list(seeds), f"one per member, {len(nus[2].p)}")
     members = []
     for e, seed in enumerate(seeds):
-        own = [Particles(*(part[e : e + 1] for part in nu)) for nu in nus]
-        members.append(_one(seed, activation, own, n, n_prompts, purpose))
+        members.append(_of_one(seed, activation, [member(nu, e) for nu in nus], n, n_prompts, purpose))
     return Prompts(*(torch.stack(parts) for parts in zip(*members, strict=True)))
 
 

@@ -5,7 +5,6 @@ A slack is a factor, 1 where theorem and measurement agree. For a law x^p it is 
 measured power part over the range of x that was measured; for a bound it is bound over measured.
 """
 
-import json
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import t as student
 
-from icl_lib.claims import Measured
+from icl_lib.claims import Measured, read_result
 from icl_lib.paths import root
 from icl_lib.stats import Interval, geometric_interval, mean_interval, power_law, simultaneous
 from icl_lib.summary import worst
@@ -48,9 +47,9 @@ def recorded(chapter: str, table: str) -> pd.DataFrame:
 
 def recorded_clause(chapter: str, clause: str) -> Measured:
     """A recorded clause with its control."""
-    found = json.loads((root() / "figures" / chapter / "result.json").read_text())["clauses"]
+    found, _ = read_result(root() / "figures" / chapter / "result.json")
     require_choice("clause", clause, tuple(found))
-    return Measured(Interval(**found[clause]["value"]), Interval(**found[clause]["control"]))
+    return found[clause]
 
 
 def widened(interval: Interval, level: float) -> Interval:

@@ -136,6 +136,8 @@ def test_bad_values_are_refused() -> None:
             Assumptions(**bad)
     with pytest.raises(ConfigError, match="assumed"):
         train_under(configs(), [Assumptions()])
+    with pytest.raises(ConfigError, match="n_steps=0"):
+        train_under(configs(n_steps=0), [Assumptions()] * 2)
     with pytest.raises(ConfigError, match="counts"):
         margin_law(np.ones(1), np.ones(1), 1.0, (20, 0, 20))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from icl_lib.open.assumptions import Assumptions, train_under
-from icl_lib.open.linear_attention import backward, backward_mean, forward, forward_added, forward_mean, score_means
+from icl_lib.open.linear_attention import backward, backward_mean, forward, forward_mean, score_means
 from icl_lib.softmax.model import ModelConfig, Params, hinge, init_params
 from icl_lib.softmax.patterns import PatternConfig, draw_patterns, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
@@ -57,7 +57,7 @@ def test_it_is_the_formula_and_its_gradient_is_autograds(of_mean: bool) -> None:
 
 def test_adding_up_scales_the_output_by_the_length_and_keeps_its_sign() -> None:
     params, p = weights(), prompts(l=11)
-    averaged, added = (f(params, PATTERNS, p).output for f in (forward, forward_added))
+    averaged, added = (forward(params, PATTERNS, p, added).output for added in (False, True))
     assert torch.allclose(11 * averaged, added, rtol=1e-4)
     assert torch.equal(averaged.sign(), added.sign())
 

@@ -74,6 +74,7 @@ def test_refuses() -> None:
     drawn = sample_prompts([PromptConfig(0.8, 20)], task_table([all_tasks(6)]), [0], (6, 24), 50, "eval")
     for call, message in (
         (lambda: take_away(drawn, 6, 8, 0, [0]), "prompts="),
+        (lambda: errors_without(None, [], PromptConfig(), False, 0), "n_prompts=0"),
         (lambda: weighted_vote_error((8, 8, 10), 0.0), "counts="),
         (lambda: weighted_vote_error((1, 1, 10), float("nan")), "ratio=nan"),
         (lambda: weighted_vote_error((1, 1, 10), 0.0, 0.7), "label_noise=0.7"),
