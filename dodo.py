@@ -83,8 +83,8 @@ def notebook_task(
         return values.get("depends_on") == now
 
     command = [sys.executable, "-m", "tools.execute", str(source), str(target), *options]
-    label = notebooks.label(source)
-    return {"actions": [command], "targets": [str(target)], "uptodate": [unchanged], "doc": label, **more}
+    task = {"name": source.stem, "actions": [command], "targets": [str(target)], "uptodate": [unchanged]}
+    return {**task, "doc": notebooks.label(source), **more}
 
 
 def output_folder(path: Path) -> Path:
@@ -94,11 +94,7 @@ def output_folder(path: Path) -> Path:
 
 def task_run_chapters() -> Iterator[dict[str, Any]]:
     for path in RUN:
-        target, out = BUILD / "run" / path, str(output_folder(path))
-        yield {
-            "name": path.stem,
-            **notebook_task(path, target, notebooks.fingerprint, "--out", out),
-        }
+        yield notebook_task(path, BUILD / "run" / path, notebooks.fingerprint, "--out", str(output_folder(path)))
 
 
 def task_run_reference() -> Iterator[dict[str, Any]]:
@@ -108,10 +104,7 @@ def task_run_reference() -> Iterator[dict[str, Any]]:
             continue
         target = BUILD / "reference" / path.name
         options = ("--parameters", json.dumps(parameters), "--out", str(target.with_suffix(".out")))
-        yield {
-            "name": path.stem,
-            **notebook_task(path, target, notebooks.fingerprint, *options),
-        }
+        yield notebook_task(path, target, notebooks.fingerprint, *options)
 
 
 def task_collect() -> dict[str, Any]:
@@ -141,8 +134,7 @@ def task_run_index() -> Iterator[dict[str, Any]]:
 
     figures = str(BUILD / "figures")
     for path in notebooks.summaries():
-        task = notebook_task(path, BUILD / "run" / path, depends_on, "--results", figures, task_dep=["collect"])
-        yield {"name": path.stem, **task}
+        yield notebook_task(path, BUILD / "run" / path, depends_on, "--results", figures, task_dep=["collect"])
 
 
 def task_book() -> dict[str, Any]:

@@ -4,24 +4,19 @@ import argparse
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from icl_lib.paths import root
 from icl_lib.rerun import book, sweep
 from icl_lib.rerun.gather import TABLE, gather, varied
 from icl_lib.rerun.options import pairs, parser
-from icl_lib.rerun.point import exploratory, require_device
+from icl_lib.rerun.point import exploratory, in_words, require_device
 from icl_lib.rerun.progress import Progress, clock
 from icl_lib.rerun.report import setting, summary, write_report
 from icl_lib.rerun.single import RunFailed, run, with_seeds
 from icl_lib.rerun.verify import verify
 from icl_lib.validate import ConfigError, require
-
-
-def settings(changed: Mapping[str, object]) -> str:
-    """Changed values for people."""
-    return ", ".join(f"{name} = {value}" for name, value in changed.items())
 
 
 def list_command(args: argparse.Namespace, here: Path) -> int:
@@ -49,7 +44,7 @@ def run_command(args: argparse.Namespace, here: Path) -> int:
     given = with_seeds(chapter, pairs(chapter, args.given), args.seeds)
     values = chapter.values(given)
     other = exploratory(chapter, values, args.device)
-    print(f"{chapter.id}: {chapter.title}" + (f"\n  exploratory: {settings(other)}" if other else ""), flush=True)
+    print(f"{chapter.id}: {chapter.title}" + (f"\n  exploratory: {in_words(other)}" if other else ""), flush=True)
     with Progress(
         chapter.id, book.cell_count(chapter) + bool(chapter.changed(values)), book.run_seconds(chapter)
     ) as progress:

@@ -7,7 +7,6 @@ With names of bugs only these run; the other rows are kept.
 
 import contextlib
 import csv
-import io
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from icl_lib.paths import root, write_atomic
@@ -91,11 +91,7 @@ def read_table() -> list[dict[str, str]]:
 
 def write_table(rows: Sequence[dict[str, str]]) -> None:
     """Write all rows, atomically."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(table_file(), text.getvalue().encode())
+    write_atomic(table_file(), pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False).encode())
 
 
 @contextlib.contextmanager

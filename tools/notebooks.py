@@ -20,8 +20,9 @@ REFERENCES = Path("tests/reference")
 
 def chapters() -> list[Path]:
     """All chapters, those known to be long first, so that none of them is left to run alone at the end."""
+    long = reduced()
     found = (p for p in Path("chapters").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-    return sorted((p for p in found if p not in SUMMARIES), key=lambda path: (path not in reduced(), path))
+    return sorted((p for p in found if p not in SUMMARIES), key=lambda path: (path not in long, path))
 
 
 def summaries() -> list[Path]:
@@ -72,8 +73,8 @@ def fingerprint(notebook: Path) -> str:
     if "reliability" in provenance.notebook_code(notebook):
         files += sorted(Path("reliability").glob("*.csv"))
     if "tightness" in provenance.notebook_code(notebook):  # it reads what other chapters recorded
-        files += sorted(file for part in "LK" for file in Path("figures").glob(f"{part}*/*.csv"))
-        files += sorted(file for part in "LK" for file in Path("figures").glob(f"{part}*/result.json"))
+        for pattern in ("[LK]*/*.csv", "[LK]*/result.json"):
+            files += sorted(Path("figures").glob(pattern))
     return json.dumps([provenance.chapter_hash(notebook), layout, ledger(notebook), digest(files)])
 
 

@@ -60,7 +60,7 @@ def chapters(book: Path) -> list[ChapterFile]:
         id = claims.get(f"chapters/{label}", notebook.stem)
         entry = entries.get(id, {})
         known = read_parameters(notebook, table.get(label, {}))
-        found.append(ChapterFile(id, book, notebook, entry.get("title", _heading(notebook)), entry, known))
+        found.append(ChapterFile(id, book, notebook, entry.get("title") or _heading(notebook), entry, known))
     order = list(entries)
     return sorted(found, key=lambda c: (order.index(c.id) if c.id in entries else len(order), c.label))
 

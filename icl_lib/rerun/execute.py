@@ -99,7 +99,8 @@ def run(
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    started, stamp = time.monotonic(), {"commit": commit(source.parent), "date": now()}
+    started = time.monotonic()
+    stamp = {"commit": commit(source.parent), "date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}"}
     running, failed = target.with_suffix(".running.ipynb"), target.with_suffix(".failed.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
     failed.unlink(missing_ok=True)
@@ -133,8 +134,3 @@ def run(
     nbformat.write(done, target)
     running.unlink()
     return None
-
-
-def now() -> str:
-    """Date and time to the minute."""
-    return f"{datetime.datetime.now():%Y-%m-%d %H:%M}"

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from icl_lib.paths import write_atomic, write_json
-from icl_lib.rerun.point import Job
+from icl_lib.rerun.point import Job, in_words
 from icl_lib.rerun.sweep import State
 
 TABLE, FIGURE = "table.csv", "figure"
@@ -90,8 +90,8 @@ def _draw(folder: Path, found: State, names: Sequence[str]) -> None:
     use_theme()
     x = max(numbers, key=lambda name: table[name].nunique())
     others = [name for name in names if name != x]
-    settings = [", ".join(f"{name} = {row[name]}" for name in others) for row in table.to_dict("records")]
-    table["curve"] = [setting or "measured" for setting in settings]
+    settings = ({name: row[name] for name in others} for row in table.to_dict("records"))
+    table["curve"] = [in_words(setting) or "measured" for setting in settings]
     clauses = sorted(table["clause"].unique())
     fig, axes = plt.subplots(len(clauses), figsize=(6, 3.2 * len(clauses)), squeeze=False)
     curves = list(dict.fromkeys(table["curve"]))

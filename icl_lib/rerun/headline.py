@@ -15,9 +15,7 @@ NOTE = (
 
 
 def headline(chapter: ChapterFile, out: Path) -> str:
-    """A Markdown table: one row a clause of the claim, the committed result and that in the folder ``out`` side by side.
-
-    Below it, what the clauses measure.
+    """A Markdown table of the clauses, the committed result beside that in the folder ``out``; below it, what they measure.
 
     Empty for a chapter that records no result. A clause that one of the two lacks has a dash there.
     """
@@ -31,8 +29,7 @@ def headline(chapter: ChapterFile, out: Path) -> str:
         rows.append(f"| `{name}` | {_shown(committed.get(name))} | {_shown(found.get(name))} |")
         if name in measures:
             words.append(f"- `{name}`: {_plain(measures[name]['measure'])}")
-    rows += ["", NOTE]
-    return "\n".join([*rows, "", *words])
+    return "\n".join([*rows, "", NOTE, "", *words])
 
 
 def _clauses(file: Path) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def near_text(old: str, new: str) -> bool:
     return True
 
 
-def texts(outputs: Sequence[Any]) -> list[tuple[str, str]]:
+def texts(outputs: Sequence[Any]) -> dict[str, str]:
     """What outputs say, by stream or MIME type; pictures say nothing here."""
     found: dict[str, str] = {}
     for output in outputs:
@@ -67,13 +67,13 @@ def texts(outputs: Sequence[Any]) -> list[tuple[str, str]]:
         for kind, text in said.items():
             if not kind.startswith("image/"):
                 found[kind] = found.get(kind, "") + (text if isinstance(text, str) else repr(text))
-    return sorted(found.items())
+    return found
 
 
 def near_outputs(old: Sequence[Any], new: Sequence[Any]) -> bool:
     """Whether all outputs of a cell are near the recorded ones."""
     a, b = texts(old), texts(new)
-    return [kind for kind, _ in a] == [kind for kind, _ in b] and all(near_text(x, y) for (_, x), (_, y) in zip(a, b))
+    return a.keys() == b.keys() and all(near_text(a[kind], b[kind]) for kind in a)
 
 
 def near_value(old: Any, new: Any) -> bool:

@@ -63,6 +63,11 @@ def exploratory(chapter: ChapterFile, values: Mapping[str, object], device: str)
     return {**chapter.changed(values), **({} if device == "cpu" else {"device": device})}
 
 
+def in_words(values: Mapping[str, object]) -> str:
+    """Values for people, such as ``alpha = 0.5, beta = 1``."""
+    return ", ".join(f"{name} = {value}" for name, value in values.items())
+
+
 def _sha(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
@@ -105,11 +110,10 @@ def compute(
 def _banner(changed: Mapping[str, object], stamp: Mapping[str, object]) -> str:
     """What stands at the top of a run's notebook."""
     text = f"computed at commit {stamp['commit']} on {stamp['date']} in {stamp['seconds']} s ({stamp['machine']})"
-    setting = ", ".join(f"{name} = {value}" for name, value in changed.items())
     if not changed:
         return f"*A run {text}*"
     words = "The text below was written for the ledger's setting; figures and tables are of this run."
-    return f"**Exploratory run**, not at the ledger's setting: {setting}. {words}\n\n*{text}*"
+    return f"**Exploratory run**, not at the ledger's setting: {in_words(changed)}. {words}\n\n*{text}*"
 
 
 def publish(work: Path, final: Path) -> None:

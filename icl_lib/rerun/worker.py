@@ -124,6 +124,7 @@ def _request(text: str) -> Request:
 
 
 def _end_with_parent() -> None:
+    """Wait until standard input is closed, which our parent does by ending, and end too."""
     while os.read(0, 4096):
         pass
     os._exit(1)
@@ -134,14 +135,11 @@ def main() -> None:
     answer = os.dup(1)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
-    text = b""
-    while not text.endswith(b"\n"):
-        more = os.read(0, 65536)
-        if not more:
-            os._exit(1)
-        text += more
+    text = sys.stdin.readline()
+    if not text.endswith("\n"):  # the parent has ended already
+        os._exit(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.write(answer, json.dumps(asdict(work_on(_request(text.decode())))).encode())
+    os.write(answer, json.dumps(asdict(work_on(_request(text)))).encode())
     sys.stderr.flush()
     os._exit(0)  # at once: the thread still waits for the parent
 

@@ -1,5 +1,6 @@
 """Where the points of a sweep are computed: on this machine, or on the workers of a Dask scheduler."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -18,28 +19,22 @@ ANSWERS_WITHIN = 10  # seconds that a scheduler has to answer
 
 def run_point(request: Request, running: set[subprocess.Popen[bytes]] | None = None) -> Outcome:
     """Compute one point in a process of its own; ``running`` holds that process for as long as it lives."""
-    command = [sys.executable, "-m", "icl_lib.rerun.worker"]
-    # A session of its own: Ctrl-C in the terminal goes to the sweep, which then ends its processes itself.
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=request.job.book, start_new_session=True
-    )
-    if running is not None:
-        running.add(process)
-    try:
+    running = set() if running is None else running
+    command, pipe = [sys.executable, "-m", "icl_lib.rerun.worker"], subprocess.PIPE
+    # A session of its own: Ctrl-C in the terminal goes to the sweep, which then ends its processes itself. Without a buffer:
+    # of a process that ends before it reads, nothing is left that closing the pipe would try to write again.
+    with subprocess.Popen(
+        command, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe, cwd=request.job.book, start_new_session=True
+    ) as process:
         assert process.stdin and process.stdout and process.stderr
-        process.stdin.write(request_text(request).encode())
-        process.stdin.flush()  # and left open: when this process ends, the other one sees it
-        said, complaint = process.stdout.read(), process.stderr.read()
-        status = process.wait()
-    except BrokenPipeError:
-        said, complaint, status = b"", process.stderr.read() if process.stderr else b"", process.wait()
-    finally:
-        if running is not None:
+        running.add(process)
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(request_text(request).encode())  # left open: when we end, the process sees it
+            said, complaint = process.stdout.read(), process.stderr.read()
+            status = process.wait()
+        finally:
             running.discard(process)
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream:
-                stream.close()
     if said:
         return Outcome(**json.loads(said))
     last = complaint.decode(errors="replace").strip().splitlines()[-1:] or [f"its process ended with status {status}"]

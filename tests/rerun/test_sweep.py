@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from icl_lib.rerun import sweep, worker
+from icl_lib.rerun import sweep, worker, workers
 from icl_lib.rerun.book import find
 from tests.rerun.kills import check
 from tests.rerun.toy import GRID, command, environment, finished, icl, lines
@@ -147,6 +148,15 @@ def test_a_disk_that_takes_nothing_is_not_the_points_failure(
     assert outcome.kind == "stopped" and outcome.error.startswith(os.strerror(number) + ": ")
     assert not list(tmp_path.rglob("failed/*")) and not list(tmp_path.rglob("work/*"))
     assert sweep.state(plan.folder, plan.jobs).missing == [plan.jobs[0]]
+
+
+def test_a_process_that_ends_before_it_reads_is_a_killed_point(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that runs out of memory when it starts; its request is only written when it has ended."""
+    (job,), running = sweep.plan(find("T1", shared), []).jobs, set()
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    monkeypatch.setattr(workers, "request_text", lambda request: f"{[process.wait() for process in running]}\n")
+    outcome = workers.run_point(worker.Request(job, "nowhere"), running)
+    assert outcome == worker.Outcome("killed", "its process ended with status 1")
 
 
 def test_other_sweeps_and_other_folders(shared: Path, tmp_path: Path, uninterrupted: str) -> None:
