@@ -83,17 +83,17 @@ def results_file() -> Path:
     return root() / "reliability" / "results.csv"
 
 
-def load() -> pd.DataFrame:
+def load(path: Path | None = None) -> pd.DataFrame:
     """All rows, as recorded."""
-    return pd.read_csv(results_file(), keep_default_na=False)
+    return pd.read_csv(path or results_file(), keep_default_na=False)
 
 
 def save(rows: Sequence[Row], path: Path | None = None) -> None:
     """Put the rows in place of those of the same kinds; atomically."""
-    path = results_file() if path is None else path
+    path = path or results_file()
     table = pd.DataFrame(rows, columns=Row._fields)
     if path.is_file():
-        old = pd.read_csv(path, keep_default_na=False)
+        old = load(path)
         table = pd.concat([old[~old["kind"].isin(table["kind"])], table])
     text = io.StringIO()
     table.sort_values("kind", kind="stable").to_csv(text, index=False, lineterminator="\n")
