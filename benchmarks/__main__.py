@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import gpt_training, peak_memory
 from benchmarks.case import COLUMNS, REPETITIONS, Row, take_turns
-from benchmarks.results import FILE, compared, load
+from benchmarks.results import APART, FILE, compared, load
 from icl_lib.paths import write_atomic, write_json
 from icl_lib.provenance import versions
 
@@ -36,7 +36,7 @@ PATHS = (
     "epoch",
     "classical",
 )
-APART = "" if "MALLOC_MMAP_THRESHOLD_" in os.environ else ", default allocator"
+SUFFIX = "" if "MALLOC_MMAP_THRESHOLD_" in os.environ else f", {APART}"
 PRELIMINARY = 7  # fewer repetitions than this are a trial
 
 
@@ -69,22 +69,23 @@ def processor() -> dict[str, object]:
 def merged(rows: list[Row], complete: bool) -> pd.DataFrame:
     """The new rows, and of the old ones those that this run has not replaced."""
     new = pd.DataFrame(rows, columns=COLUMNS)
-    new["benchmark"] += APART
+    new["benchmark"] += SUFFIX
     if not FILE.is_file():
         return new
     old = load()
     replaced = set(zip(new["benchmark"], new["unit"], strict=True))
     stays = [pair not in replaced for pair in zip(old["benchmark"], old["unit"], strict=True)]
     if complete:
-        stays = [
-            stay and name.endswith("default allocator") for stay, name in zip(stays, old["benchmark"], strict=True)
-        ]
+        stays = [stay and name.endswith(APART) for stay, name in zip(stays, old["benchmark"], strict=True)]
     return pd.concat([new, old[stays]], ignore_index=True)
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    names = sys.argv[1:] or [*PATHS, "memory", "whole"]
+    known = [*PATHS, "memory", "whole"]
+    names = sys.argv[1:] or known
+    if unknown := set(names) - set(known):  # they would rewrite results.json and time nothing
+        sys.exit(f"no hot path is called {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
     start, rows = time.monotonic(), []
     with threadpool_limits(1):
         cases = [case for name in PATHS if name in names for case in import_module(f"benchmarks.{name}").cases()]

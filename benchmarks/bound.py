@@ -1,12 +1,6 @@
-"""What the machine allows: measured rates of the processor, and what one training step costs at the least."""
-
-from collections.abc import Callable
-
-import torch
+"""What one training step costs at the least: arithmetic, bytes and random numbers; ``machine`` times the rates."""
 
 from icl_lib.softmax.train import TrainConfig
-
-MEMBERS = 10  # the ensemble at which rates are measured
 
 
 def products(config: TrainConfig) -> list[tuple[int, int, int]]:
@@ -51,25 +45,3 @@ def traffic(config: TrainConfig) -> dict[str, int]:
 def draws(config: TrainConfig) -> int:
     """64-bit random numbers of one model and step."""
     return config.batch_size * (2 * config.prompts.n_context + 3) // 2
-
-
-def machine(config: TrainConfig) -> dict[tuple[str, str], tuple[Callable[[], object], float]]:
-    """What to time to know the machine: (variant, unit) -> (a call, its work in that unit x seconds)."""
-    large, big = torch.rand(1024, 1024), torch.rand(2**26)
-    target = torch.empty_like(big)
-    pairs = [(torch.rand(MEMBERS, i, j), torch.rand(MEMBERS, j, k)) for i, j, k in products(config)]
-    small = torch.rand(MEMBERS, config.batch_size, config.model.m)
-    small_target, bits, gen = torch.empty_like(small), torch.empty(100_000, dtype=torch.int64), torch.Generator()
-    return {
-        ("matrix product, 1024", "GFLOP/s"): (lambda: large @ large, 2 * 1024**3 / 1e9),
-        ("matrix products of the step", "GFLOP/s"): (
-            lambda: [x @ y for x, y in pairs],
-            MEMBERS * flops(config) / 1e9,
-        ),
-        ("copy, main memory", "GB/s"): (lambda: target.copy_(big), 8 * big.numel() / 1e9),
-        ("copy, arrays of the step", "GB/s"): (
-            lambda: [small_target.copy_(small) for _ in range(20)],
-            20 * 8 * small.numel() / 1e9,
-        ),
-        ("random numbers", "10^9/s"): (lambda: bits.random_(-(2**63), None, generator=gen), bits.numel() / 1e9),
-    }

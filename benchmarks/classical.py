@@ -46,15 +46,13 @@ def by_prompt(make: Callable[[], object], prompts: Prompts, patterns: Patterns) 
 
 def at(size: Size) -> list[Case]:
     """Every learner at one context length."""
-    configs, found = configs_of(Size("models", 1, 1)), []
-    rule = configs_of(Size("l", int(size.value), 1))[0].prompts
-    patterns = stacked_patterns(configs)
-    prompts = draw([configs_of(Size("l", int(size.value), 1))[0]], PROMPTS)
-    l, d = int(size.value), patterns.d_x
+    config = configs_of(size)[0]
+    patterns, prompts = stacked_patterns([config]), draw([config], PROMPTS)
+    l, d = config.prompts.n_context, patterns.d_x
 
     def pair(name: str) -> list[Case]:
         def ours() -> Tensor:
-            return answers(name, prompts, patterns, [rule])[0]
+            return answers(name, prompts, patterns, [config.prompts])[0]
 
         def theirs() -> Tensor:
             return by_prompt(MAKERS[name], prompts, patterns)
@@ -67,9 +65,7 @@ def at(size: Size) -> list[Case]:
         first = Case(benchmark, "ours", size, UNIT, ours, PROMPTS, flop=flop, precision="float64")
         return [first, Case(benchmark, "scikit-learn", size, UNIT, theirs, PROMPTS, differs, 1 / PROMPTS + 1e-9)]
 
-    for name in MAKERS:
-        found += pair(name)
-    return found
+    return [case for name in MAKERS for case in pair(name)]
 
 
 def cases() -> list[Case]:

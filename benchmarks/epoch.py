@@ -16,7 +16,7 @@ from icl_lib.mean_field.train_features import Trainer
 from icl_lib.mean_field.training import TrainConfig
 from icl_lib.mean_field.transformer import Transformer, step
 
-EPOCH, D, K, LENGTH, WIDTH, QUERIES = 10_000, 20, 5, 1000, 500, 8
+EPOCH, D, K, LENGTH, WIDTH, QUERIES, TEACHER = 10_000, 20, 5, 1000, 500, 8, 40  # TEACHER: its neurons
 AXES = [*sizes("n", LENGTH), *sizes("N", WIDTH)]
 BATCHES, OURS = (1, 4, 20), 20  # of the module; of ours, within which it goes prompt by prompt
 UNIT = "s per epoch"
@@ -25,7 +25,7 @@ UNIT = "s per epoch"
 def config(n: int = LENGTH, width: int = WIDTH, mode: str = "joint") -> TrainConfig:
     return TrainConfig(
         mode=mode,
-        teacher=TeacherConfig("nonlinear", 40, D, K, 4.0, (1.0,) * K, 1000),
+        teacher=TeacherConfig("nonlinear", TEACHER, D, K, 4.0, (1.0,) * K, 1000),
         start=InitConfig("aligned", width, D, K, 2.0, 1000),
         prompts=PromptConfig(n_context=n, n_query=QUERIES),
         seed=1000,
@@ -79,7 +79,7 @@ def gradients_differ(model: Transformer, module: Module, prompts: Prompts) -> fl
 def flops(n: int, width: int) -> int:
     """Products of one epoch: X w, labels and values, slopes and X, over contexts; queries cost the same each; and the teacher's."""
     tokens = EPOCH * (n + QUERIES)
-    return tokens * (4 * D * width + 2 * width + 2 * 40 * (D + K))
+    return tokens * (4 * D * width + 2 * width + 2 * TEACHER * (D + K))
 
 
 def at(size: Size) -> list[Case]:

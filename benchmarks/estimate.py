@@ -7,6 +7,7 @@ import pandas as pd
 
 from benchmarks import gpt_training
 from benchmarks.case import operations
+from benchmarks.page import in_units
 from benchmarks.results import times
 from benchmarks.training import configs_of
 from icl_lib.softmax.deep import initial_params, train_deep
@@ -154,10 +155,7 @@ def assumptions() -> pd.DataFrame:
 
 def hour(value: float) -> str:
     """Two digits in hours, minutes or seconds."""
-    for unit, factor in (("h", 1), ("min", 60), ("s", 3600)):
-        if value * factor >= 1 or unit == "s":
-            return f"{value * factor:.2g} {unit}"
-    raise AssertionError
+    return in_units(value, {"h": 1, "min": 60, "s": 3600}, 2)
 
 
 def shown(hours: pd.DataFrame) -> pd.DataFrame:
@@ -181,7 +179,7 @@ def worked(table: pd.DataFrame, hours: pd.DataFrame, overhead: float, efficiency
         f"GPU, memory: {n * sweep.byte:.1e} byte / ({gpu.of_peak} x {gpu.memory:.4g} byte/s) = {hour(row['memory'])}",
         f"GPU, launches: {of_gpu:.1e} operations, {sweep.together} settings at once, x {gpu.launch:.0e} s = {hour(row['launches'])}",
         f"GPU: the larger of the first two and the third = {hour(row['one GPU'])}",
-        f"100 nodes: {math.ceil(sweep.points / cores)} wave(s) of {sweep.points} settings on {cores} cores, "
+        f"{cluster.nodes} nodes: {math.ceil(sweep.points / cores)} wave(s) of {sweep.points} settings on {cores} cores, "
         f"each {sweep.units * unit:.2g} s / {efficiency:.2f} + {overhead:.1f} s = {hour(row['cluster'])}",
     ]
     return "\n".join(lines)

@@ -1,17 +1,23 @@
-"""What velocities and Hessian products are compared on: a teacher, a start, and the exact loss as torch and as JAX see it.
+"""What kernel products, velocities and Hessian products have in common: a teacher and a start, the exact loss in JAX, sampled inputs.
 
-d = 20, k = 5, erf, float64: the axes teacher and the documented random start.
+d = 20, k = 5, erf, float64: the axes teacher and the documented random start. What samples inputs is extrapolated to a relative
+error of ``WANTED``: error as S^-1/2, time as S.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from benchmarks.case import Case, relative
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
 
 D, K = 20, 5
+WANTED = 0.01  # relative L2 error, root mean square over ``DRAWS`` of the inputs
+DRAWS = 3
 
 
 def setting(n: int, d: int = D, k: int = K) -> tuple[Particles, Particles]:
@@ -40,3 +46,24 @@ def jax_loss(teacher: Particles, mu: Particles) -> tuple[Callable[..., Any], tup
         return -(cross * jnp.linalg.solve(own, cross.T).T).sum() / 2
 
     return loss, (of(mu.a), of(mu.w))
+
+
+def against(
+    ours: Case,
+    exact: Tensor,
+    others: Mapping[str, Callable[[], Tensor]],
+    tolerance: float,
+    sampled: Callable[[int], Tensor],
+    name: str = "sampled inputs, at 1 %",
+) -> list[Case]:
+    """The alternatives to ours, whose result is `exact`: the others to `tolerance` (relative), and one on the inputs of a seed."""
+    errors = [relative(exact, sampled(seed)) for seed in range(DRAWS)]
+    error = float(np.sqrt(np.mean(np.square(errors))))
+    work = min(1.0, (WANTED / error) ** 2)
+
+    def case(name: str, call: Callable[[], Tensor], work: float, tolerance: float) -> Case:
+        differs = lambda: relative(exact, call()) * work**0.5  # noqa: E731  extrapolated where the time is
+        return Case(ours.benchmark, name, ours.size, ours.unit, call, work, differs, tolerance)
+
+    found = [case(other, call, 1, tolerance) for other, call in others.items()]
+    return [*found, case(name, partial(sampled, 0), work, 3 * WANTED)]

@@ -44,9 +44,9 @@ def gpt2_model(params: GPTParams, **options: Any) -> Any:
 class GPT2Learner(nn.Module):
     """GPT2Model between a linear read-in of the tokens and a scalar read-out at the query."""
 
-    def __init__(self, params: GPTParams, **options: Any) -> None:
+    def __init__(self, params: GPTParams) -> None:
         super().__init__()
-        self.gpt2 = gpt2_model(params, **options)
+        self.gpt2 = gpt2_model(params)
         d, w = params.read_in.shape[1:]
         self.read_in, self.read_out = nn.Linear(d, w, bias=False), nn.Linear(w, 1, bias=False)
         with torch.no_grad():

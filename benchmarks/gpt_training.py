@@ -24,9 +24,9 @@ UNIT = "s per step of one model"
 TOLERANCE = 1e-3  # of the losses
 
 
-def configs_of(members: int, batch: int = BATCH, steps: int = STEPS) -> list[DeepConfig]:
+def configs_of(members: int, batch: int = BATCH) -> list[DeepConfig]:
     return [
-        DeepConfig(tasks=uniform_cover(6, 3, seed), seed=seed, min_context=20, n_steps=steps, batch_size=batch)
+        DeepConfig(tasks=uniform_cover(6, 3, seed), seed=seed, min_context=20, n_steps=STEPS, batch_size=batch)
         for seed in range(members)
     ]
 

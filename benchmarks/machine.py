@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import bound
 from benchmarks.case import Case, Size
-from benchmarks.epoch import EPOCH, LENGTH, QUERIES, WIDTH, D
+from benchmarks.epoch import EPOCH, LENGTH, QUERIES, TEACHER, WIDTH, D
 from benchmarks.training import MEMBERS, configs_of
 from icl_lib.mean_field.transformer import CACHE
 
@@ -24,7 +24,7 @@ def epoch_operations() -> dict[str, tuple[Callable[[], object], float]]:
     x, z = rng.standard_normal((rows, D), np.float32), rng.standard_normal((rows, WIDTH), np.float32)
     inner, y, out = rng.standard_normal((D, WIDTH), np.float32), x[:, 0].copy(), np.empty_like(z)
     tall, gen = np.empty((D, WIDTH), np.float32), torch.Generator()
-    many, known = torch.empty(rows * 100, D), rng.standard_normal((rows, 40), np.float32)
+    many, known = torch.empty(rows * 100, D), rng.standard_normal((rows, TEACHER), np.float32)
     blocks = EPOCH * (LENGTH + QUERIES) / rows
     small = known.copy()
     return {
@@ -35,7 +35,7 @@ def epoch_operations() -> dict[str, tuple[Callable[[], object], float]]:
         "slope, memory traffic in cache": (lambda: np.multiply(z, z, out=out), blocks),
         "inputs, random numbers": (lambda: many.normal_(generator=gen), blocks / 100),
         "teacher, sigmoid": (lambda: np.tanh(known, out=small), blocks),
-        "teacher, product": (lambda: np.matmul(x, inner[:, :40], out=small), blocks),
+        "teacher, product": (lambda: np.matmul(x, inner[:, :TEACHER], out=small), blocks),
     }
 
 

@@ -1,22 +1,24 @@
 """What the performance page shows, as tables of words and rounded numbers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from benchmarks.results import of_epoch, ratio, shares, times
+from benchmarks.results import APART, of_epoch, ratio, shares, times
 
-APART = "default allocator"  # what these times are of stands with the targets only
 LARGE = 8  # N = 4 000 particles, where the velocity's targets are
 EPOCH_MODULES = [f"torch.nn, batch {batch}" for batch in (1, 4, 20)]
 
 
+def in_units(value: float, units: Mapping[str, float], digits: int) -> str:
+    """The value times its factor in the first of the units in which that is at least 1, else in the last."""
+    unit = next((unit for unit, factor in units.items() if value * factor >= 1), list(units)[-1])
+    return f"{value * units[unit]:.{digits}g} {unit}"
+
+
 def seconds(value: float) -> str:
     """Three digits in s, ms or µs."""
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
-        if value * factor >= 1 or unit == "µs":
-            return f"{value * factor:.3g} {unit}"
-    raise AssertionError
+    return in_units(value, {"s": 1.0, "ms": 1e3, "µs": 1e6}, 3)
 
 
 def number(value: float) -> str:
@@ -28,15 +30,21 @@ def times_ours(row: pd.Series) -> str:
     return f"{number(row['median'])} ({number(row['low'])} to {number(row['high'])})"
 
 
+def first_axis(found: pd.DataFrame) -> pd.DataFrame:
+    """Rows along the first thing that is varied on each hot path; what is timed apart stands with the targets only."""
+    found = found[~found["benchmark"].str.endswith(APART)]
+    first = found.groupby("benchmark", sort=False)["axis"].first()
+    return found[found["axis"] == found["benchmark"].map(first)]
+
+
 def at_size(found: pd.DataFrame, factor: float) -> pd.DataFrame:
     """One row per hot path and alternative, at one size along the first thing that is varied.
 
     Args:
         found: of ``results.compared``.
     """
-    found = found[~found["benchmark"].str.endswith(APART)]
-    first = found.groupby("benchmark", sort=False)["axis"].first()
-    rows = found[(found["factor"] == factor) & (found["axis"] == found["benchmark"].map(first))]
+    rows = first_axis(found)
+    rows = rows[rows["factor"] == factor]
     shown = pd.DataFrame(
         {
             "hot path": rows["benchmark"],
@@ -107,13 +115,8 @@ def targets(table: pd.DataFrame) -> pd.DataFrame:
 
 def share_of_peak(table: pd.DataFrame) -> pd.DataFrame:
     """Of every hot path at 1/8, 1 and 8 times the first size that is varied: the share of the peak that it comes closest to."""
-    found = shares(table)
-    found = found[~found["benchmark"].str.endswith(APART)]
-    first = found.groupby("benchmark", sort=False)["axis"].first()
-    found = found[found["axis"] == found["benchmark"].map(first)]
-    of = found.groupby(["benchmark", "of"], sort=False)
     rows = []
-    for (benchmark, peak), part in of:
+    for (benchmark, peak), part in first_axis(shares(table)).groupby(["benchmark", "of"], sort=False):
         by = part.set_index("factor")["share"]
         rows.append(
             {
@@ -124,8 +127,7 @@ def share_of_peak(table: pd.DataFrame) -> pd.DataFrame:
                 "largest": by.iloc[-1],
             }
         )
-    out = pd.DataFrame(rows).sort_values("published", ascending=False)
-    out = out.drop_duplicates("hot path")
+    out = pd.DataFrame(rows).sort_values("published", ascending=False).drop_duplicates("hot path")
     for name in ("smallest", "published", "largest"):
         out[name] = out[name].map("{:.1%}".format)
     return out.set_index("hot path")

@@ -1,6 +1,8 @@
 """What a call adds to the memory of a fresh process at its highest, all it works on included, against its size."""
 
+import multiprocessing
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -8,90 +10,84 @@ from tqdm import tqdm
 from benchmarks import epoch, training, velocity
 from benchmarks.case import Row, Size, sizes
 from benchmarks.exact_loss import setting
-from benchmarks.measure import memory
-from benchmarks.stacked import vmap_run
+from benchmarks.stacked import stack, vmap_run
 from icl_lib.mean_field.train_features import Trainer
 from icl_lib.mean_field.transformer import step
 from icl_lib.softmax.train import CHUNK, initial_state, train_steps
 
-Prepare = Callable[[Size], Callable[[], object]]
+Call = Callable[[Size], object]
+# What is called before memory is read, so that code and libraries are loaded.
+WARM_UP = {"training step": Size("models", 1, 1), "velocity": Size("N", 100, 1), "epoch": Size("n", 10, 1)}
 
 
-def ensemble(size: Size) -> Callable[[], object]:
+def ensemble(size: Size) -> object:
     """``CHUNK`` steps of the one-layer learner, sampling included."""
-    torch.set_num_threads(1)
-
-    def call(size: Size) -> object:
-        configs = training.configs_of(size)
-        return train_steps(configs, initial_state(configs), CHUNK)
-
-    call(Size("models", 1, 1))
-    return lambda: call(size)
+    configs = training.configs_of(size)
+    return train_steps(configs, initial_state(configs), CHUNK)
 
 
-def stacked(size: Size) -> Callable[[], object]:
+def stacked(size: Size) -> object:
     """Two steps by torch.func vmap on dense tokens."""
-    torch.set_num_threads(1)
-
-    def call(size: Size) -> object:
-        given = training.Given(training.configs_of(size), 2)
-        return vmap_run(given.params, [training.stack(members) for members in given.dense], given.step_size)()
-
-    call(Size("models", 1, 1))
-    return lambda: call(size)
+    given = training.Given(training.configs_of(size), 2)
+    return vmap_run(given.params, [stack(members) for members in given.dense], given.step_size)()
 
 
-def particles(size: Size) -> Callable[[], object]:
+def particles(size: Size) -> object:
     """One velocity."""
-    torch.set_num_threads(1)
-    velocity.ours(*setting(100))
-    return lambda: velocity.ours(*setting(int(size.value)))
+    return velocity.ours(*setting(int(size.value)))
 
 
-def particles_autograd(size: Size) -> Callable[[], object]:
+def particles_autograd(size: Size) -> object:
     """The same by autograd through the exact loss."""
-    torch.set_num_threads(1)
-    velocity.autograd_exact(*setting(100))
-    return lambda: velocity.autograd_exact(*setting(int(size.value)))
+    return velocity.autograd_exact(*setting(int(size.value)))
 
 
 def _trainer(size: Size) -> Trainer:
     return Trainer(epoch.config(int(size.value)) if size.axis == "n" else epoch.config(width=int(size.value)))
 
 
-def transformer(size: Size) -> Callable[[], object]:
+def transformer(size: Size) -> object:
     """Gradients of one batch of 50 prompts, which are drawn."""
-    torch.set_num_threads(1)
-
-    def call(size: Size) -> object:
-        trainer = _trainer(size)
-        return step("sigmoid", trainer.initial().model, [trainer.source.draw(50, "prompts")])
-
-    call(Size("n", 10, 1))
-    return lambda: call(size)
+    trainer = _trainer(size)
+    return step("sigmoid", trainer.initial().model, [trainer.source.draw(50, "prompts")])
 
 
-def transformer_module(size: Size) -> Callable[[], object]:
+def transformer_module(size: Size) -> None:
     """The same by modules and autograd, four prompts at a time."""
+    trainer = _trainer(size)
+    module, prompts = epoch.Module(trainer.initial().model), trainer.source.draw(50, "prompts")
+    for i in range(0, 50, 4):
+        epoch.gradient(module, type(prompts)(*(part[i : i + 4] for part in prompts)))
+
+
+def _mebibytes(field: str) -> float:
+    return int(Path("/proc/self/status").read_text().split(f"{field}:")[1].split()[0]) / 1024
+
+
+def _measure(call: Call, warm_up: Size, size: Size, queue: "multiprocessing.Queue[float]") -> None:
     torch.set_num_threads(1)
+    call(warm_up)
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the highest size so far
+    before = _mebibytes("VmRSS")
+    call(size)
+    queue.put(_mebibytes("VmHWM") - before)
 
-    def call(size: Size) -> None:
-        trainer = _trainer(size)
-        module, prompts = epoch.Module(trainer.initial().model), trainer.source.draw(50, "prompts")
-        for i in range(0, 50, 4):
-            epoch.gradient(module, type(prompts)(*(part[i : i + 4] for part in prompts)))
 
-    call(Size("n", 10, 1))
-    return lambda: call(size)
+def added(call: Call, warm_up: Size, size: Size) -> float:
+    """Mebibytes that the call adds at the highest, in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_measure, args=(call, warm_up, size, queue))
+    process.start()
+    found = queue.get()
+    process.join()
+    return found
 
 
 def measured() -> list[Row]:
     """Ours at all sizes; an alternative at the smallest, the published and the largest."""
-    wanted: list[tuple[str, str, Prepare, list[Size]]] = [
-        *(
-            ("training step", "ours", ensemble, [s for s in training.AXES if s.axis == axis])
-            for axis in ("models", "m", "l")
-        ),
+    wanted: list[tuple[str, str, Call, list[Size]]] = [
+        ("training step", "ours", ensemble, [s for s in training.AXES if s.axis in ("models", "m", "l")]),
         ("training step", "torch.func vmap", stacked, sizes("models", training.MEMBERS)[::3]),
         ("velocity", "ours", particles, sizes("N", 500)),
         ("velocity", "autograd, exact loss", particles_autograd, sizes("N", 500)[::3]),
@@ -99,8 +95,8 @@ def measured() -> list[Row]:
         ("epoch", "torch.nn, batch 4", transformer_module, sizes("n", epoch.LENGTH)[::3]),
     ]
     rows: list[Row] = []
-    for benchmark, variant, prepare, points in tqdm(wanted, "memory", disable=None):
+    for benchmark, variant, call, points in tqdm(wanted, "memory", disable=None):
         for size in points:
-            before, highest = memory(prepare, size)
-            rows.append((benchmark, variant, *size, float(f"{highest - before:.4g}"), "MiB added", 0))
+            highest = added(call, WARM_UP[benchmark], size)
+            rows.append((benchmark, variant, *size, float(f"{highest:.4g}"), "MiB added", 0))
     return rows

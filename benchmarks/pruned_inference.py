@@ -1,17 +1,19 @@
 """Inference with neurons taken out, masked, or all there: ``python -m benchmarks.pruned_inference`` writes the table beside this file.
 
 Calls of the library's forward pass on ``BLOCK`` prompts. All forms of a network take turns, round by round, in one process on
-one thread; times are the thread's processor time, and what counts is the ratio to the whole network within a round. The
-weights are the initial ones: the time of a dense product does not depend on the numbers in it.
+one thread; times are processor times, and what counts is the ratio to the whole network within a round. The weights are
+the initial ones: the time of a dense product does not depend on the numbers in it.
 """
 
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from icl_lib.open.pruning import gpt_magnitude, keep_in_layers, prune_gpt, take, take_gpt
 from icl_lib.paths import write_atomic
@@ -35,28 +37,26 @@ PATTERNS = stacked_patterns([TrainConfig(tasks=all_tasks(6))])
 PROMPTS = sample_prompts([PromptConfig()], task_table([all_tasks(6)]), [0], PATTERNS.counts, BLOCK, "check")
 
 
+def forms(forward: Callable, whole: Any, kept: Callable[[float], Tensor], take: Callable, mask: Callable) -> Calls:
+    """Calls of a network in all its forms, by form and rate; masked at the last rate only: masks save no time at any."""
+
+    def call(params: Any) -> Callable[[], object]:
+        return lambda: forward(params, PATTERNS, PROMPTS)
+
+    smaller = {("taken out", rate): call(take(whole, kept(rate))) for rate in RATES}
+    return {("whole", 0.0): call(whole), **smaller, ("masked", RATES[-1]): call(mask(whole, kept(RATES[-1])))}
+
+
 def one_layer(width: int) -> Calls:
-    """Calls of the one-layer model of this width, by form and rate."""
+    """The one-layer model of this width."""
     whole = init_params(ModelConfig(m=width), PatternConfig(), 0)
-    calls: Calls = {("whole", 0.0): lambda: model.forward(whole, PATTERNS, PROMPTS)}
-    for rate in RATES:
-        kept = keep(magnitude(whole, [0]), [rate])[:, 0]
-        small, masked = take(whole, kept), prune(whole, kept)
-        calls["taken out", rate] = lambda small=small: model.forward(small, PATTERNS, PROMPTS)  # type: ignore[misc]
-    calls["masked", rate] = lambda: model.forward(masked, PATTERNS, PROMPTS)
-    return calls
+    return forms(model.forward, whole, lambda rate: keep(magnitude(whole, [0]), [rate])[:, 0], take, prune)
 
 
 def gpt2() -> Calls:
-    """Calls of the GPT-2, by form and rate."""
+    """The GPT-2."""
     whole = init_gpt(GPTConfig(), PatternConfig(), 0)
-    calls: Calls = {("whole", 0.0): lambda: gpt.forward(whole, PATTERNS, PROMPTS)}
-    for rate in RATES:
-        kept = keep_in_layers(gpt_magnitude(whole), rate)
-        small, masked = take_gpt(whole, kept), prune_gpt(whole, kept)
-        calls["taken out", rate] = lambda small=small: gpt.forward(small, PATTERNS, PROMPTS)  # type: ignore[misc]
-    calls["masked", rate] = lambda: gpt.forward(masked, PATTERNS, PROMPTS)
-    return calls
+    return forms(gpt.forward, whole, lambda rate: keep_in_layers(gpt_magnitude(whole), rate), take_gpt, prune_gpt)
 
 
 def timed(network: str, calls: Calls, rounds: int) -> pd.DataFrame:

@@ -15,12 +15,12 @@ from benchmarks.results import FILE, load, timings
 from icl_lib.paths import write_atomic
 
 RELEASES = Path(__file__).with_name("releases")
-KEYS = ["benchmark", "axis", "size"]
+VERSION = re.compile(r"\d+(\.\d+)*")
 
 
 def last_release(folder: Path = RELEASES) -> Path | None:
     """The file of the highest version."""
-    files = [file for file in folder.glob("*.csv") if re.fullmatch(r"\d+(\.\d+)*", file.stem)]
+    files = [file for file in folder.glob("*.csv") if VERSION.fullmatch(file.stem)]
     return max(files, key=lambda file: tuple(int(part) for part in file.stem.split(".")), default=None)
 
 
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--keep", metavar="VERSION", help="keep the present results as those of a release")
     version = parser.parse_args(arguments).keep
     if version:
-        if not re.fullmatch(r"\d+(\.\d+)*", version):
+        if not VERSION.fullmatch(version):
             sys.exit(f"--keep: a version such as 0.1.0, not {version!r}")
         RELEASES.mkdir(exist_ok=True)
         write_atomic(RELEASES / f"{version}.csv", FILE.read_bytes())

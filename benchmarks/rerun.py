@@ -33,7 +33,7 @@ WORK = "total = sum(i * i for i in range(38_000_000))  # about two seconds\n"
 def busy() -> float:
     """Seconds of all processors that something ran since the machine started."""
     fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    return (sum(fields) - fields[3] - fields[4]) / 100
+    return (sum(fields) - fields[3] - fields[4]) / 100  # ticks are hundredths of a second
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import pandas as pd
 
 
 def rerun_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """What rerun.csv says: medians over repetitions in seconds; for runs the ratio to the time in cells, for sweeps the efficiency.
+    """Medians over repetitions in seconds; for runs the ratio to the time in cells, for sweeps the efficiency.
 
     The efficiency is the time of one worker over twice that of two, the median over blocks that took turns. What the processors
     themselves allow is that of two processes that only compute: the time of one alone over that of two at once.

@@ -3,15 +3,16 @@
 Columns: benchmark, variant, what is varied (axis), its size, that size over the published one (factor), value, unit, repetition.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from benchmarks import bound
 from benchmarks.training import MEMBERS, configs_of
+from icl_lib.softmax.train import TrainConfig
 
 FILE = Path(__file__).with_name("results.csv")
+APART = "default allocator"  # ends the name of what was timed without an allocator that keeps large blocks
 RESOURCES = {  # what each rate of the machine is called on the page
     "arithmetic": "GEMM, float32",
     "arithmetic at these sizes": "products of the training step",
@@ -34,9 +35,8 @@ def times(table: pd.DataFrame, benchmark: str, variant: str, axis: str | None = 
     """Seconds per unit of work, one per repetition (index), at one size; the first axis of the benchmark by default."""
     rows = timings(table)
     rows = rows[(rows["benchmark"] == benchmark) & (rows["variant"] == variant) & (rows["factor"] == factor)]
-    rows = (
-        rows[rows["axis"] == (rows["axis"].iloc[0] if axis is None else axis)] if rows["axis"].notna().any() else rows
-    )
+    if rows["axis"].notna().any():
+        rows = rows[rows["axis"] == (rows["axis"].iloc[0] if axis is None else axis)]
     if rows.empty:
         raise KeyError(f"no time of {benchmark}, {variant}, {axis}, {factor} times the published size")
     return rows.set_index("repetition")["value"]
@@ -49,7 +49,7 @@ def ratio(slow: pd.Series, fast: pd.Series) -> dict[str, float]:
     return {"of_minima": slow.min() / fast.min(), "median": median, "low": low, "high": high}
 
 
-def compared(table: pd.DataFrame, benchmarks: Sequence[str] | None = None) -> pd.DataFrame:
+def compared(table: pd.DataFrame) -> pd.DataFrame:
     """Every alternative at every size: the median times, the ratio, and how far results differ from ours.
 
     Returns:
@@ -61,7 +61,7 @@ def compared(table: pd.DataFrame, benchmarks: Sequence[str] | None = None) -> pd
     timed = timings(table).dropna(subset="axis")
     for (benchmark, axis, size), part in timed.groupby(["benchmark", "axis", "size"], sort=False):
         by_variant = {name: one.set_index("repetition")["value"] for name, one in part.groupby("variant", sort=False)}
-        if "ours" not in by_variant or (benchmarks is not None and benchmark not in benchmarks):
+        if "ours" not in by_variant:
             continue
         ours = by_variant.pop("ours")
         for name, theirs in by_variant.items():
@@ -111,7 +111,7 @@ def bounds(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"least_time": least, "share": least / step})
 
 
-def least_times(table: pd.DataFrame, config: bound.TrainConfig) -> pd.Series:
+def least_times(table: pd.DataFrame, config: TrainConfig) -> pd.Series:
     """Seconds per model and step by resource, for any sizes."""
     per = {name: rate(table, of) * 1e9 for name, of in RESOURCES.items()}
     flop, traffic, random = bound.flops(config), bound.traffic(config), bound.draws(config) / per["random numbers"]

@@ -21,9 +21,7 @@ from icl_lib.softmax.train import CHUNK, TrainConfig, initial_state, stacked_pat
 
 MEMBERS, BATCH, WIDTH, CONTEXT = 10, 128, 100, 20
 AXES = [*sizes("models", MEMBERS), *sizes("batch", BATCH), *sizes("m", WIDTH, even=True), *sizes("l", CONTEXT, least=2)]
-TOLERANCE = (
-    1e-3  # of losses, and of the way that W_Q, W_K, W_V went in the steps that are timed, relative to its length
-)
+TOLERANCE = 1e-3  # of losses, and of how far W_Q, W_K and W_V moved in the steps that are timed, relative to that
 UNIT = "s per step"
 
 

@@ -18,40 +18,36 @@ from typing import Any
 
 from icl_lib.mean_field import runs
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig
-from icl_lib.mean_field.regression import PromptConfig as FeaturePrompts
-from icl_lib.mean_field.training import TrainConfig as FeatureTraining
+from icl_lib.mean_field.regression import PromptConfig
+from icl_lib.mean_field.training import TrainConfig
 from icl_lib.softmax import cache, deep
 from icl_lib.softmax.gpt import GPTConfig
-from icl_lib.softmax.patterns import PatternConfig
-from icl_lib.softmax.prompts import PromptConfig
-from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import TrainConfig
 from icl_lib.store import load_tensors
 from reliability.outcome import Row
+from reliability.solvers import ONE_LAYER
 
 KIND = "kill and resume"
 FORK = multiprocessing.get_context("fork")
-SMALL = PatternConfig(n_idr=4, n_idi=3, d_x=8, d_y=3)
 
 
 def ensemble(folder: Path) -> None:
     """Part I: two members, saved after every fifth step."""
-    one = TrainConfig(uniform_cover(4, 1, 0), patterns=SMALL, prompts=PromptConfig(n_context=6), n_steps=900)
+    one = replace(ONE_LAYER, n_steps=900)
     cache.trained([one, replace(one, seed=1, step_size=2.0)], folder, save_every=5)
 
 
 def deep_ensemble(folder: Path) -> None:
     """Part I: a small GPT-2, saved at the end only, so that a killed one begins again."""
-    model = GPTConfig(depth=1, heads=1, width=8)
-    deep.trained_deep([deep.DeepConfig(uniform_cover(4, 1, 0), patterns=SMALL, model=model, n_steps=150)], folder)
+    model, patterns = GPTConfig(depth=1, heads=1, width=8), ONE_LAYER.patterns
+    deep.trained_deep([deep.DeepConfig(ONE_LAYER.tasks, patterns=patterns, model=model, n_steps=150)], folder)
 
 
 def transformer(mode: str, folder: Path) -> None:
     """Part II: one member, saved after every epoch of four steps."""
     teacher, start = TeacherConfig("nonlinear", n=8, d=4, k=2), InitConfig(n=12, d=4, k=2)
     rules: dict[str, Any] = {"n_prompts": 32, "batch": 8, "plateau": 40, "patience": 40, "max_epochs": 40}
-    prompts = FeaturePrompts(n_context=12, n_query=4)
-    runs.trained_one(FeatureTraining(mode, teacher, start, prompts=prompts, **rules), 2, folder)
+    prompts = PromptConfig(n_context=12, n_query=4)
+    runs.trained_one(TrainConfig(mode, teacher, start, prompts=prompts, **rules), 2, folder)
 
 
 VICTIMS: dict[str, tuple[Callable[[Path], None], ModuleType, str, int]] = {
@@ -102,17 +98,17 @@ def saved(folder: Path) -> dict[str, object]:
     return found
 
 
-def rows_of(name: str, seed: int = 0, at_least: int | None = None) -> Iterator[Row]:
+def rows_of(name: str) -> Iterator[Row]:
     """Run after run of one victim, until enough kills have been made."""
-    wanted = VICTIMS[name][3] if at_least is None else at_least
-    moments, kills, in_save, equal, n_runs, left = random.Random(f"{seed}/{name}"), 0, 0, 0, 0, 0
+    train, _, _, wanted = VICTIMS[name]
+    moments, kills, in_save, equal, n_runs, left = random.Random(f"0/{name}"), 0, 0, 0, 0, 0
     with tempfile.TemporaryDirectory() as place:
         alone = Path(place) / "alone"
-        VICTIMS[name][0](alone)  # the first run loads code
+        train(alone)  # the first run loads code
         expected = saved(alone)
         shutil.rmtree(alone)
         start = time.monotonic()
-        VICTIMS[name][0](alone)
+        train(alone)
         seconds = time.monotonic() - start
         while kills < wanted:
             folder = Path(place) / str(n_runs)
@@ -127,7 +123,7 @@ def rows_of(name: str, seed: int = 0, at_least: int | None = None) -> Iterator[R
     yield Row(KIND, name, "ends that differ", n_runs - equal, n_runs == equal)
 
 
-def sweep_rows(kills: int = 8, seed: int = 0) -> Iterator[Row]:
+def sweep_rows(kills: int = 8) -> Iterator[Row]:
     """``icl sweep`` of 12 points of half a second each: the same table, no point lost or doubled."""
     from tests.rerun.kills import check
     from tests.rerun.toy import icl, make_book
@@ -139,7 +135,7 @@ def sweep_rows(kills: int = 8, seed: int = 0) -> Iterator[Row]:
         if done.returncode:
             raise RuntimeError(done.stderr)
         try:
-            running = check(book, book / "killed", grid, kills, (book / "plain/table.csv").read_text(), seed)
+            running = check(book, book / "killed", grid, kills, (book / "plain/table.csv").read_text())
         except AssertionError as error:
             yield Row(KIND, "icl sweep", "ends that differ", 1, False, str(error).partition("\n")[0])
             return

@@ -19,18 +19,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def different(runs: Sequence[dict[str, bytes]]) -> list[str]:
-    """Names of the files that are not the same in all runs."""
-    names = sorted(set().union(*runs))
-    return [name for name in names if len({one.get(name) for one in runs}) > 1]
-
-
 def compared(case: str, runs: Sequence[dict[str, bytes]]) -> Row:
     """One row per chapter; n is the number of files that were compared."""
-    moved = different(runs)
-    n_files = len(set().union(*runs))
-    outcome = f"{len(moved)} files differ" if moved or not n_files else f"files equal in {len(runs)} runs"
-    return Row(KIND, case, outcome, n_files, not moved and n_files > 0, ", ".join(moved))
+    names = sorted(set().union(*runs))
+    moved = [name for name in names if len({one.get(name) for one in runs}) > 1]
+    outcome = f"{len(moved)} files differ" if moved or not names else f"files equal in {len(runs)} runs"
+    return Row(KIND, case, outcome, len(names), bool(names) and not moved, ", ".join(moved))
 
 
 def rows(chapters: Sequence[str] = CHAPTERS, seed: int = 0) -> Iterator[Row]:

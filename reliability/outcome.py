@@ -1,13 +1,13 @@
 """How a provoked run ends, and the table of such endings."""
 
 import io
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -40,14 +40,13 @@ class Row(NamedTuple):
 
 
 def finite(value: object) -> bool:
-    """Whether all numbers in tensors, tables, and nested sequences of them are finite."""
+    """Whether all numbers in tensors, arrays, tables, and nested sequences of them are finite."""
     if isinstance(value, torch.Tensor):
         return bool(value.isfinite().all())
     if isinstance(value, pd.DataFrame | pd.Series):
-        frame = pd.DataFrame(value).select_dtypes("number")
-        return all(map(math.isfinite, frame.to_numpy().flat))
-    if isinstance(value, float):
-        return math.isfinite(value)
+        value = pd.DataFrame(value).select_dtypes("number").to_numpy(float)
+    if isinstance(value, float | np.ndarray | np.number):
+        return bool(np.isfinite(value).all())
     if isinstance(value, Mapping):
         return all(map(finite, value.values()))
     return all(map(finite, value)) if isinstance(value, Sequence) and not isinstance(value, str) else True
@@ -83,17 +82,17 @@ def results_file() -> Path:
     return root() / "reliability" / "results.csv"
 
 
-def load() -> pd.DataFrame:
+def load(path: Path | None = None) -> pd.DataFrame:
     """All rows, as recorded."""
-    return pd.read_csv(results_file(), keep_default_na=False)
+    return pd.read_csv(path or results_file(), keep_default_na=False)
 
 
 def save(rows: Sequence[Row], path: Path | None = None) -> None:
     """Put the rows in place of those of the same kinds; atomically."""
-    path = results_file() if path is None else path
+    path = path or results_file()
     table = pd.DataFrame(rows, columns=Row._fields)
     if path.is_file():
-        old = pd.read_csv(path, keep_default_na=False)
+        old = load(path)
         table = pd.concat([old[~old["kind"].isin(table["kind"])], table])
     text = io.StringIO()
     table.sort_values("kind", kind="stable").to_csv(text, index=False, lineterminator="\n")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import pandas as pd
 import torch
 
 from icl_lib.mean_field import tails, two_timescales
@@ -17,7 +18,7 @@ from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, ini
 from icl_lib.mean_field.regression import TASKS
 from icl_lib.mean_field.regression import PromptConfig as FeaturePrompts
 from icl_lib.mean_field.train_features import train_one
-from icl_lib.mean_field.training import MODES
+from icl_lib.mean_field.training import MODES, State
 from icl_lib.mean_field.training import TrainConfig as FeatureTraining
 from icl_lib.softmax.deep import DeepConfig, initial_params, train_deep
 from icl_lib.softmax.gpt import GPTConfig
@@ -84,8 +85,12 @@ def network(mode: str, factor: float = 1.0, **more: Any) -> object:
     law = FeaturePrompts(n_context=12, n_query=4, task=more.pop("task", "linear"))
     sizes: dict[str, Any] = {"n_prompts": 32, "batch": 8, "max_epochs": 2}
     sizes |= {"dt": 0.5 * factor, "cap": 0.3 * factor, "w_rate": 1.0 * factor, "start": begin, **more}
-    state, history = train_one(FeatureTraining(mode, teacher, prompts=law, **sizes), every=4)
-    unknown = ["expected"] if mode == "softmax" else []  # documented as not known there
+    return known_of(mode, *train_one(FeatureTraining(mode, teacher, prompts=law, **sizes), every=4))
+
+
+def known_of(mode: str, state: State, history: pd.DataFrame) -> object:
+    """What is known of a training: no loss before the first step, nor the expected one under softmax, as documented."""
+    unknown = ["expected"] if mode == "softmax" else []
     return state.model.mu, state.model.attention, history.iloc[1:].drop(columns=unknown)
 
 

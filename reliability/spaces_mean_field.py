@@ -17,6 +17,7 @@ from icl_lib.mean_field.saddles import SaddleConfig, saddle
 from icl_lib.mean_field.targets import MixConfig, mixed_teachers
 from icl_lib.mean_field.training import MODES, TrainConfig
 from reliability.configs import Run, Space
+from reliability.solvers import known_of
 
 TEACHER, START = TeacherConfig(n=2, d=4, k=2), InitConfig(n=12, d=4, k=2)
 MU, KNOWN = initial_particles([START]), teachers([TEACHER], Erf())
@@ -30,10 +31,8 @@ def follow(config: FlowConfig, change: Change | None = None) -> object:
 
 
 def train(config: TrainConfig, folder: Path) -> object:
-    """Trained epoch by epoch, saved after each. No loss is known before the first step, nor all of them under softmax."""
-    state, history = runs.trained_one(config, 2, folder)
-    unknown = ["expected"] if config.mode == "softmax" else []
-    return state.model.mu, state.model.attention, history.iloc[1:].drop(columns=unknown)
+    """Trained epoch by epoch, saved after each."""
+    return known_of(config.mode, *runs.trained_one(config, 2, folder))
 
 
 def training(mode: str = "joint", **more: Any) -> TrainConfig:

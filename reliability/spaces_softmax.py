@@ -11,12 +11,12 @@ from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.stack import StackConfig
-from icl_lib.softmax.tasks import uniform_cover
 from icl_lib.softmax.train import TrainConfig
 from reliability.configs import Run, Space
+from reliability.solvers import ONE_LAYER
 
-TASKS = uniform_cover(4, 1, 0)
-SMALL: dict[str, Any] = {"patterns": PatternConfig(4, 3, d_x=8, d_y=3), "prompts": PromptConfig(n_context=6)}
+TASKS = ONE_LAYER.tasks
+SMALL: dict[str, Any] = {"patterns": ONE_LAYER.patterns, "prompts": ONE_LAYER.prompts}
 FLAGS, SEEDS = (True, False), (0, 1, 7)
 
 

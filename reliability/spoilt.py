@@ -33,6 +33,9 @@ from reliability.solvers import (
     with_task,
 )
 
+# Particles and teacher; a start that is NaN is for solvers that move it.
+DATA: dict[str, tuple] = {"NaN in the teacher": (MU, NO_TEACHER), "singular covariance": (TWIN, TEACHER)}
+WITH_START: dict[str, tuple] = {"NaN in the start": (NO_MU, TEACHER), **DATA}
 SPOILT: dict[str, Callable[[], object]] = {
     "one-layer ensemble: NaN in the patterns": partial(with_nan, "patterns"),
     "GPT-2: NaN in the weights": partial(with_nan, "GPT-2"),
@@ -40,21 +43,12 @@ SPOILT: dict[str, Callable[[], object]] = {
     **{
         f"particle flow, {method}: {what}": partial(particles, method, 1.0, *data)
         for method in ("euler", "rk4", "adaptive")
-        for what, data in {
-            "NaN in the start": (NO_MU, TEACHER),
-            "NaN in the teacher": (MU, NO_TEACHER),
-            "singular covariance": (TWIN, TEACHER),
-        }.items()
+        for what, data in WITH_START.items()
     },
     **{
-        f"{name}: {what}": partial(joint, solver, 1.0, *data)  # type: ignore[arg-type]
+        f"{name}: {what}": partial(joint, solver, 1.0, *data)
         for name, solver in (("joint flow", joint_flow), ("split joint flow", two_timescales.split_flow))
-        for what, data in {
-            "NaN in the start": (NO_MU, TEACHER),
-            "NaN in the teacher": (MU, NO_TEACHER),
-            "NaN in W": (MU, TEACHER, EYE * NAN),
-            "singular covariance": (TWIN, TEACHER),
-        }.items()
+        for what, data in {**WITH_START, "NaN in W": (MU, TEACHER, EYE * NAN)}.items()
     },
     "birth-death flow: NaN in the teacher": partial(particles, "euler", 1.0, MU, NO_TEACHER, FAST),
     "birth-death flow: infinite rate": lambda: particles("euler", born=BirthDeath(rate=math.inf)),
@@ -70,11 +64,11 @@ SPOILT: dict[str, Callable[[], object]] = {
     **{
         f"tails, {method}: {what}": partial(tail, method, 1.0, *data)
         for method in tails.METHODS
-        for what, data in {"NaN in the teacher": (MU, NO_TEACHER), "singular covariance": (TWIN, TEACHER)}.items()
+        for what, data in DATA.items()
     },
     **{
         f"{name}: {what}": partial(call, *data)
-        for what, data in {"NaN in the teacher": (MU, NO_TEACHER), "singular covariance": (TWIN, TEACHER)}.items()
+        for what, data in DATA.items()
         for name, call in {
             "velocity": lambda mu, teacher: velocity(KERNEL, teacher, mu),
             "relaxation of W, Runge-Kutta": lambda mu, teacher: relaxed(mu, teacher, "rk4"),

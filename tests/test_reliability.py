@@ -6,6 +6,7 @@ import random
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -31,6 +32,7 @@ def test_endings_are_told_apart() -> None:
         torch.tensor([1.0, math.nan]),
         pd.DataFrame({"x": [math.inf]}),
         [{"x": [math.nan]}],
+        np.array([1.0, math.nan]),
     ):
         assert outcome.ending(lambda bad=bad: (1.0, bad))[0] == NOT_FINITE
     assert outcome.ending(fails(ConfigError("x=1: must be 2"))) == ("ConfigError", "x=1: must be 2")
