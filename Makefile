@@ -11,7 +11,7 @@ export BUILD CHAPTER HEAVY VENV
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' Makefile | expand -t 20
-	@echo "  Options: CHAPTER=data_model (book, record: that chapter only; softmax, mean_field or open: that part), HEAVY=1 (run heavy ones too), JOBS=2"
+	@echo "  Options: CHAPTER=data_model (book, record: that chapter only; softmax, mean_field or open: that part; several: a,b), HEAVY=1 (run heavy ones too), JOBS=2"
 
 env:  ## make .venv, or update it when requirements.lock has changed (implied by all others)
 	@cmp -s requirements.lock $(VENV)/requirements.lock || sh tools/env.sh $(VENV)

@@ -22,11 +22,17 @@ LEFT_OUT = {
     if notebooks.heavy(path) and not HEAVY
 }
 if CHAPTER:
-    chosen = [path for path in ALL if CHAPTER in (path.stem, notebooks.label(path), str(path))]
-    chosen = chosen or [path for path in ALL if CHAPTER == path.parent.name and path not in LEFT_OUT]
-    if not chosen:
-        names = [*dict.fromkeys(path.parent.name for path in ALL if path.parent.parent.name), *(p.stem for p in ALL)]
-        sys.exit(f"no chapter is called {CHAPTER}; there are: {', '.join(names)}")
+    chosen = []
+    for name in CHAPTER.split(","):
+        found = [path for path in ALL if name in (path.stem, notebooks.label(path), str(path))]
+        found = found or [path for path in ALL if name == path.parent.name and path not in LEFT_OUT]
+        if not found:
+            names = [
+                *dict.fromkeys(path.parent.name for path in ALL if path.parent.parent.name),
+                *(p.stem for p in ALL),
+            ]
+            sys.exit(f"no chapter is called {name}; there are: {', '.join(names)}")
+        chosen += found
     note = "This chapter was not run in this build: it shows its committed outputs."
     LEFT_OUT = dict.fromkeys([path for path in ALL if path not in chosen], note)
 LONGEST = list(notebooks.reduced())  # the chapters that take more than 90 s, longest first

@@ -101,7 +101,7 @@ def train_deep(
             sees and what is returned is on the CPU all the same.
 
     Raises:
-        Diverged: at the first step at which a member's loss is not finite or exceeds ``EXPLODED``.
+        icl_lib.softmax.train.Diverged: at the first step at which a member's loss is not finite or exceeds ``EXPLODED``.
 
     >>> from icl_lib.softmax.gpt import GPTConfig
     >>> from icl_lib.softmax.tasks import uniform_cover

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from icl_lib.softmax.attention import softmax, softmax_slope
+
 EPS = 1e-5  # of LayerNorm
 # GPT-2's GELU, u (1 + tanh(sqrt(2/pi) (u + .044715 u^3))) / 2, is u sigmoid(C1 u + C3 u^3), which takes half the time.
 C1 = 2 * math.sqrt(2 / math.pi)

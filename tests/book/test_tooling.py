@@ -135,7 +135,10 @@ def test_choice_of_chapters(book: Path) -> None:
     assert "one" not in doit("list", "--all").stdout
     assert "run_chapters:one" in doit("list", "--all", HEAVY="1").stdout
     assert "run_chapters:two" not in doit("list", "--all", CHAPTER="one").stdout
-    unknown = doit("list", CHAPTER="three")
+    both = doit("list", "--all", CHAPTER="one,two").stdout
+    assert "run_chapters:one" in both
+    assert "run_chapters:two" in both
+    unknown = doit("list", CHAPTER="two,three")
     assert unknown.returncode != 0
     assert "no chapter is called three; there are: one, two" in unknown.stderr
 
