@@ -1,6 +1,7 @@
 """What `make book` and `make record` run, two at a time; what is out of date is decided by content, not file times."""
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 from doit.exceptions import UnmetDependency
 
+from icl_lib.rerun import book
 from tools import execute, notebooks, render
 
 BUILD = Path(os.environ.get("BUILD") or "_build/book")
@@ -35,10 +37,10 @@ if CHAPTER:
         chosen += found
     note = "This chapter was not run in this build: it shows its committed outputs."
     LEFT_OUT = dict.fromkeys([path for path in ALL if path not in chosen], note)
-LONGEST = list(notebooks.reduced())  # the chapters that take more than 90 s, longest first
-RUN = [path for path in [*LONGEST, *(p for p in ALL if p not in LONGEST)] if path in ALL and path not in LEFT_OUT]
-PARTS = ("softmax", "mean_field", "open")
-RUN.sort(key=lambda path: PARTS.index(path.parent.name) if path.parent.name in PARTS else 0)
+# What takes longest comes first, so that no core waits for a long chapter at the end; what was never timed comes before it.
+SECONDS = {chapter.notebook.resolve(): book.recorded_seconds(chapter) for chapter in book.chapters(Path.cwd())}
+RUN = [path for path in ALL if path not in LEFT_OUT]
+RUN.sort(key=lambda path: -(SECONDS.get(path.resolve()) or math.inf))
 
 
 class Reporter:
