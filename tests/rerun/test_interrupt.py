@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,9 @@ def kernels(out: Path) -> list[str]:
 def test_interrupted(book: Path, tmp_path: Path, name: str) -> None:
     out = tmp_path / "out"
     arguments = command(name, "T1", "-p", "pause=60", "--out", out)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # What a shell starts in the background ignores the signal, and so would the tests' own children.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heard}
     process = subprocess.Popen(arguments, cwd=book, env=environment(), **pipes)  # type: ignore[call-overload]
     while process.poll() is None and not list(tmp_path.rglob("curve.csv")):  # the chapter's second cell has run
         time.sleep(0.05)
