@@ -35,7 +35,7 @@ bench: env  ## time the library against its alternatives, and report what change
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.pruned_inference
 	@$(PY) -m benchmarks.report
 
-reliability: env  ## kill, provoke, misconfigure and reorder what the library does (three quarters of an hour; rewrites reliability/results.csv)
+reliability: env  ## kill, provoke, misconfigure and reorder what the library does (a quarter of an hour; rewrites reliability/results.csv)
 	@OMP_NUM_THREADS=1 $(PY) -m reliability
 
 mutants: env  ## plant bugs one at a time in a copy and see which test catches each (half an hour; rewrites benchmarks/mutants.csv)

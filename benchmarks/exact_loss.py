@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from benchmarks.case import Case, relative
@@ -46,6 +47,14 @@ def jax_loss(teacher: Particles, mu: Particles) -> tuple[Callable[..., Any], tup
         return -(cross * jnp.linalg.solve(own, cross.T).T).sum() / 2
 
     return loss, (of(mu.a), of(mu.w))
+
+
+def sampled_loss(teacher: Particles, mu: Particles, x: Tensor) -> Tensor:
+    """The loss on inputs x (S, d), for autograd: features first, so no N x N array is needed."""
+    f = (teacher.w @ x.T).erf().mT @ (teacher.a * teacher.p[..., None])
+    h = (mu.w @ x.T).erf().mT @ (mu.a * mu.p[..., None])  # (E, S, k)
+    cross, own = f.mT @ h / len(x), h.mT @ h / len(x)
+    return ((f**2).sum() / len(x) - (cross * torch.linalg.solve(own, cross.mT).mT).sum()) / 2
 
 
 def against(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.case import Case, Size, sizes
-from benchmarks.exact_loss import D, K, against, jax_loss, setting
+from benchmarks.exact_loss import D, K, against, jax_loss, sampled_loss, setting
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.hessian import exact_loss
 from icl_lib.mean_field.landscape import velocity
@@ -48,13 +48,10 @@ def autograd_exact(teacher: Particles, mu: Particles) -> Tensor:
 
 
 def autograd_sampled(teacher: Particles, mu: Particles, n_samples: int, seed: int) -> Tensor:
-    """The same of the loss on sampled inputs: features first, so no N x N array is needed."""
+    """The same of the loss on sampled inputs."""
     x = gaussian_inputs(n_samples, mu.w.shape[2], generator(seed, "benchmark inputs"))
     a, w = mu.a.clone().requires_grad_(), mu.w.clone().requires_grad_()
-    f = (teacher.w @ x.T).erf().mT @ (teacher.a * teacher.p[..., None])
-    h = (w @ x.T).erf().mT @ (a * mu.p[..., None])  # (E, S, k)
-    cross, own = f.mT @ h / n_samples, h.mT @ h / n_samples
-    ((f**2).sum() / n_samples - (cross * torch.linalg.solve(own, cross.mT).mT).sum()).div(2).backward()
+    sampled_loss(teacher, Particles(a, w, mu.p), x).backward()
     assert w.grad is not None
     return w.grad
 

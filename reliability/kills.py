@@ -7,6 +7,7 @@ whether that was in the middle of a save. What is compared are all bytes of weig
 import multiprocessing
 import random
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,15 +17,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
+import torch
+
 from icl_lib.mean_field import runs
-from icl_lib.mean_field.measure import InitConfig, TeacherConfig
+from icl_lib.mean_field.births import BirthDeath, births
+from icl_lib.mean_field.flow import Change, FlowConfig, State, flow, start
+from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig
 from icl_lib.mean_field.regression import PromptConfig
 from icl_lib.mean_field.training import TrainConfig
 from icl_lib.softmax import cache, deep
 from icl_lib.softmax.gpt import GPTConfig
-from icl_lib.store import load_tensors
+from icl_lib.store import load_tensors, save_tensors
 from reliability.outcome import Row
-from reliability.solvers import ONE_LAYER
+from reliability.solvers import KERNEL, MU, ONE_LAYER, TEACHER
 
 KIND = "kill and resume"
 FORK = multiprocessing.get_context("fork")
@@ -50,11 +56,44 @@ def transformer(mode: str, folder: Path) -> None:
     runs.trained_one(TrainConfig(mode, teacher, start, prompts=prompts, **rules), 2, folder)
 
 
+def save_flow(path: Path, state: State, history: pd.DataFrame) -> None:
+    """A flow between two steps, and its history."""
+    values = {"history": torch.from_numpy(history.to_numpy(float))}
+    tensors = {**state.mu._asdict(), "time": state.time, "dissipated": state.dissipated}
+    save_tensors(path, tensors | values, path.stem, str(state.step))
+
+
+def load_flow(path: Path) -> tuple[State, pd.DataFrame]:
+    """What was saved there, or the start."""
+    found = load_tensors(path, path.stem)
+    if found is None:
+        return start(MU), pd.DataFrame()
+    tensors, step = found
+    mu = Particles(*(tensors[name] for name in Particles._fields))
+    return State(mu, tensors["time"], tensors["dissipated"], int(step)), pd.DataFrame(tensors["history"].numpy())
+
+
+def particles(config: FlowConfig, change: Change | None, folder: Path) -> None:
+    """Part II's flow: the library goes on from any state, which is saved here after every fourth step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "flow.safetensors"
+    state, history = load_flow(path)
+    while state.step < 800:
+        until = float(state.time.max()) + 4 * config.dt
+        state, rows = flow(KERNEL, TEACHER, state, replace(config, t_end=until), change)
+        history = pd.concat([history, rows.set_axis(range(len(rows.columns)), axis=1)], ignore_index=True)
+        save_flow(path, state, history)
+
+
+HERE = sys.modules[__name__]
+RK4, CAPPED = FlowConfig("rk4", dt=0.02, every=0.04), FlowConfig("euler", dt=0.05, every=0.1, cap=0.02)
 VICTIMS: dict[str, tuple[Callable[[Path], None], ModuleType, str, int]] = {
     "one-layer ensemble": (ensemble, cache, "save_state", 40),
     "GPT-2": (deep_ensemble, deep, "save_state", 10),
     "Transformer of Part II, joint": (partial(transformer, "joint"), runs, "save_run", 20),
     "Transformer of Part II, static": (partial(transformer, "static"), runs, "save_run", 20),
+    "particle flow": (partial(particles, RK4, None), HERE, "save_flow", 20),
+    "birth-death flow, step capped": (partial(particles, CAPPED, births(BirthDeath(), [0])), HERE, "save_flow", 20),
 }
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from icl_lib.mean_field.flow import Diverged
 from icl_lib.validate import ConfigError
-from reliability import configs, divergence, fuzz, kills, order, outcome, settings, solvers, spoilt
+from reliability import configs, divergence, fuzz, kills, order, outcome, rebuilt, settings, solvers, spoilt
 from reliability.outcome import FINITE, NOT_FINITE, Row
 
 
@@ -121,6 +122,16 @@ def test_a_run_that_ends_elsewhere_after_a_kill_is_reported(monkeypatch: pytest.
         assert (found["ends that differ"].n == 0) == honest
 
 
+def test_a_flow_is_taken_up_where_it_was_saved(tmp_path: Path) -> None:
+    path = tmp_path / "flow.safetensors"
+    assert kills.load_flow(path)[0].step == 0
+    state, history = kills.flow(kills.KERNEL, kills.TEACHER, kills.start(kills.MU), replace(kills.RK4, t_end=0.08))
+    kills.save_flow(path, state, history)
+    again, rows = kills.load_flow(path)
+    assert again.step == state.step == 4 and torch.equal(again.mu.w, state.mu.w) and torch.equal(again.mu.p, state.mu.p)
+    assert torch.equal(again.dissipated, state.dissipated) and (rows.to_numpy() == history.to_numpy()).all()
+
+
 def test_files_and_verdicts_that_move_are_reported(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x\n1\n")
     (tmp_path / "run.json").write_text("1 s")
@@ -135,6 +146,29 @@ def test_files_and_verdicts_that_move_are_reported(tmp_path: Path) -> None:
         json.dumps({"verdict": "partly", "clauses": {"x": {"verdict": "reproduced"}}})
     )
     assert settings.verdicts(tmp_path) == {"claim": "partly", "x": "reproduced"}
+
+
+def test_a_rebuilt_chapter_is_held_against_the_committed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILD", str(tmp_path))
+    with pytest.raises(SystemExit, match="make book"):
+        next(rebuilt.rows())
+
+    def write(folder: Path, verdict: str, number: float) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        clause = {"verdict": verdict, "value": {"estimate": number, "low": number - 1, "high": number + 1}}
+        (folder / "result.json").write_text(json.dumps({"verdict": verdict, "clauses": {"x": clause}}))
+        (folder / "same.csv").write_text("x\n1\n")
+        (folder / "other.csv").write_text(f"x\n{number}\n")
+
+    write(tmp_path / "committed/L1", "reproduced", 1.0)
+    write(tmp_path / "figures/L1", "reproduced", 1.5)
+    (row,) = rebuilt.rows(tmp_path / "committed")
+    assert row.passed and (row.case, row.n) == ("L1", 2)
+    assert row.detail == "1 of 2 tables equal, estimates moved by 0.5 half-widths"
+    write(tmp_path / "figures/L1", "partly", 1.0)
+    (row,) = rebuilt.rows(tmp_path / "committed")
+    moved = "claim: reproduced, then partly; x: reproduced, then partly"
+    assert not row.passed and row.detail == f"{moved}; 2 of 2 tables equal, estimates moved by 0 half-widths"
 
 
 def test_rows_of_a_kind_replace_its_old_ones(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""What `make book` has computed on this machine against the committed results, which another kind of processor computed: the same verdicts.
+
+It needs the built book, so it runs only when it is named: ``python -m reliability rebuilt``.
+"""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from icl_lib.paths import root
+from icl_lib.rerun.compare import same_file
+from reliability.outcome import Row
+from reliability.settings import compared, verdicts
+
+KIND = "built on another processor"
+
+
+def largest_move(known: Path, folder: Path) -> float:
+    """By how much an estimate moved at most, in half-widths of its committed interval."""
+    moves = [0.0]
+    before, after = (json.loads((place / "result.json").read_text())["clauses"] for place in (known, folder))
+    for name, clause in before.items():
+        old, half = clause["value"], (clause["value"]["high"] - clause["value"]["low"]) / 2
+        move = abs(after[name]["value"]["estimate"] - old["estimate"])
+        moves.append(move / half if half else math.inf if move else 0.0)
+    return max(moves)
+
+
+def rows(committed: Path | None = None) -> Iterator[Row]:
+    """One row per chapter that was built; stops where none was."""
+    built, committed = Path(os.environ.get("BUILD") or "_build/book") / "figures", committed or root() / "figures"
+    results = sorted(built.glob("*/result.json"))
+    if not results:
+        sys.exit(f"no chapter has been built in {built}: make book does it")
+    for folder in (result.parent for result in results):
+        known, tables = committed / folder.name, list(folder.rglob("*.csv"))
+        same = sum(same_file(known / table.relative_to(folder), table) for table in tables)
+        detail = (
+            f"{same} of {len(tables)} tables equal, estimates moved by {largest_move(known, folder):.2g} half-widths"
+        )
+        row = compared(folder.name, verdicts(known), verdicts(folder))
+        yield row._replace(kind=KIND, detail="; ".join(filter(None, (row.detail, detail))))
