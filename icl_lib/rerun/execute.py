@@ -22,6 +22,9 @@ THREADS = {
     "MALLOC_MMAP_THRESHOLD_": str(2**28),
     "MALLOC_TRIM_THRESHOLD_": str(2**28),
 }
+# Two kernels that start at the same moment, of two processes, may pick the same ports; one of them then dies before any cell
+# has run, and is started once more.
+STILLBORN = "Kernel died before replying"
 
 
 def commit(folder: Path | None = None) -> str:
@@ -109,17 +112,25 @@ def run(
         if on_cell and cell.cell_type == "code" and cell.source.strip():  # prose "starts" too
             on_cell()
 
+    def execute() -> None:
+        papermill.execute_notebook(
+            # papermill fills in {names} in a path from the parameters: a path is not to depend on them
+            *(str(path).replace("{", "{{").replace("}", "}}") for path in (source, running)),
+            dict(parameters) if parameters else None,
+            kernel_name="python3",
+            cwd=cwd or target.parent,
+            progress_bar=False,
+            on_cell_start=starts,
+        )
+
     try:
         with quiet_kernel(), kernel_environment(out, device):
-            papermill.execute_notebook(
-                # papermill fills in {names} in a path from the parameters: a path is not to depend on them
-                *(str(path).replace("{", "{{").replace("}", "}}") for path in (source, running)),
-                dict(parameters) if parameters else None,
-                kernel_name="python3",
-                cwd=cwd or target.parent,
-                progress_bar=False,
-                on_cell_start=starts,
-            )
+            try:
+                execute()
+            except RuntimeError as error:
+                if STILLBORN not in str(error):
+                    raise
+                execute()
     except Exception as error:
         if running.is_file():
             running.rename(failed)

@@ -1,0 +1,33 @@
+"""A kernel that dies before any cell has run is started once more; one that dies again, or later, is not."""
+
+from pathlib import Path
+
+import papermill
+import pytest
+
+from icl_lib.rerun.book import find
+from icl_lib.rerun.execute import run
+
+
+@pytest.mark.parametrize(
+    ("deaths", "message", "problem"),
+    [
+        (1, "Kernel died before replying to kernel_info", None),
+        (2, "Kernel died before replying to kernel_info", "RuntimeError: Kernel died before replying to kernel_info"),
+        (1, "Kernel died", "RuntimeError: Kernel died"),
+    ],
+)
+def test_second_chance(
+    book: Path, monkeypatch: pytest.MonkeyPatch, deaths: int, message: str, problem: str | None
+) -> None:
+    execute, left = papermill.execute_notebook, [RuntimeError(message)] * deaths
+
+    def dies(*args: object, **kwargs: object) -> object:
+        if left:
+            raise left.pop()
+        return execute(*args, **kwargs)
+
+    monkeypatch.setattr(papermill, "execute_notebook", dies)
+    target = book / "out/T1_toy.ipynb"
+    assert run(find("T1", book).notebook, target, book / "out", cwd=book) == problem
+    assert target.is_file() == (problem is None)
