@@ -29,7 +29,7 @@ record: env  ## run the chapters and rewrite committed outputs whose numbers mov
 	@$(DOIT) collect run_reference
 	@$(PY) -m tools.record
 
-bench: env  ## time the library against its alternatives, and report what changed since the last release (25 minutes; rewrites benchmarks/results.csv)
+bench: env  ## time the library against its alternatives, and report what changed since the last release (a quarter of an hour; rewrites benchmarks/results.csv)
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks velocity
 	@OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=268435456 $(PY) -m benchmarks
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.pruned_inference
