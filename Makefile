@@ -7,7 +7,7 @@ DOIT = $(PY) -m doit -n $(JOBS) -P thread
 export BUILD CHAPTER HEAVY VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help env book html test record bench reliability mutants search play clean
+.PHONY: help env book html test record bench reliability twins mutants search play clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' Makefile | expand -t 20
@@ -37,6 +37,10 @@ bench: env  ## time the library against its alternatives, and report what change
 
 reliability: env  ## kill, provoke, misconfigure and reorder what the library does (a quarter of an hour; rewrites reliability/results.csv)
 	@OMP_NUM_THREADS=1 $(PY) -m reliability
+
+twins: env  ## run every chapter once more with weights that start 1e-7 elsewhere, to see what rounding decides (twice as long as make record; rewrites reliability/twins.csv)
+	@$(DOIT) run_chapters run_reference run_twins
+	@$(PY) -m reliability.twins
 
 mutants: env  ## plant bugs one at a time in a copy and see which test catches each (half an hour; rewrites benchmarks/mutants.csv)
 	@$(PY) -m tools.mutants

@@ -17,6 +17,7 @@ from icl_lib.parameters import is_of, notebook_defaults, notebook_parameters, un
 from icl_lib.paths import out_dir, root, write_json
 from icl_lib.provenance import chapter_hash, check_trains, versions
 from icl_lib.stats import Interval
+from icl_lib.twin import SIZE, is_twin
 from icl_lib.validate import require, require_integer
 
 
@@ -90,6 +91,7 @@ class Chapter:
         default = notebook_defaults(self.notebook)
         other = {k: v for k, v in self.parameters.items() if v != default[k]}
         other |= {} if self.device == "cpu" else {"device": self.device}
+        other |= {"twin": SIZE} if is_twin() else {}
         changed = ", ".join(f"{k} = {v}" for k, v in other.items())
         setting = f" (not at the ledger's setting: {changed})" if changed else ""
         lines = [

@@ -64,10 +64,10 @@ def quiet_kernel() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def kernel_environment(out: Path | None, device: str = "cpu") -> Iterator[None]:
+def kernel_environment(out: Path | None, device: str = "cpu", twin: bool = False) -> Iterator[None]:
     """The variables that a kernel inherits from this process: one thread, where networks train, where a chapter writes."""
     before = dict(os.environ)
-    os.environ.update({**THREADS, "ICL_DEVICE": device})
+    os.environ.update({**THREADS, "ICL_DEVICE": device, "ICL_TWIN": "1" if twin else ""})
     os.environ.pop("ICL_BOOK_OUT", None)
     if out:
         os.environ["ICL_BOOK_OUT"] = str(out.resolve())
@@ -86,6 +86,7 @@ def run(
     *,
     cwd: Path | None = None,
     device: str = "cpu",
+    twin: bool = False,
     on_cell: Callable[[], None] | None = None,
 ) -> str | None:
     """Execute a copy of ``source`` into ``target``; returns what went wrong, if anything.
@@ -96,6 +97,7 @@ def run(
         out: the folder of results; by default the committed ones are read.
         cwd: the kernel's working directory, by default that of ``target``; it has to lie in the book.
         device: on which Part I's networks train.
+        twin: move every initial weight by 1e-7 of its size (``icl_lib.twin``).
         on_cell: called when a cell of code starts.
     """
     import nbformat
@@ -124,7 +126,7 @@ def run(
         )
 
     try:
-        with quiet_kernel(), kernel_environment(out, device):
+        with quiet_kernel(), kernel_environment(out, device, twin):
             try:
                 execute()
             except RuntimeError as error:

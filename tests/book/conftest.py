@@ -55,7 +55,10 @@ def visit() -> Iterator[Visit]:
     if CHROMIUM is None:
         pytest.skip("no Chromium or Chrome is installed")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        # Scroll bars are shown, as readers on Windows and Linux see them.
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=FLAGS, ignore_default_args=["--hide-scrollbars"]
+        )
         context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
         visit = Visit(context.new_page())
         context.route("**/*", visit.route)
