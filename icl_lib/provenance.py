@@ -16,7 +16,7 @@ from icl_lib.validate import require
 PACKAGE = Path(__file__).parent
 # Modules that draw or file results: a change there re-runs a chapter but makes no number stale.
 PRESENTATION = frozenset(
-    {"icl_lib.figures", "icl_lib.scoreboard", "icl_lib.chapter", "icl_lib.claims", "icl_lib.provenance"}
+    {f"icl_lib.{name}" for name in ("chapter", "claims", "figures", "provenance", "rounding", "scoreboard")}
 )
 
 TRAINER = "icl_lib.softmax.train"  # what can use a GPU; the training of several layers imports it

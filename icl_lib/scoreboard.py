@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from icl_lib import rounding
 from icl_lib.chapter import show
 from icl_lib.claims import VERDICTS, Claim, judge, judge_clause, load_claims, read_result
 from icl_lib.main_figure import main_figure
@@ -56,12 +57,14 @@ def _links(claim: Claim) -> str:
 def _clauses(claim: Claim, file: Path) -> tuple[str, str, int]:
     """Verdict on a measured claim, its clauses as HTML, and the smallest number of seeds."""
     measured, _ = read_result(file)
-    lines = []
+    lines, moved = [], rounding.moves(root(), claim.id)
     for key, m in measured.items():
         verdict = judge_clause(claim.clauses[key], m)
         title = html.escape(claim.clauses[key].measure, quote=True)
         mark = f'<span style="color:{COLOURS[verdict]}" title="{verdict}">{MARKS[verdict]}</span>'
         control = f"<small>control {show(m.control)}</small>"
+        if moved.get(key, 0) > rounding.LEVEL:
+            control += f"<br><small>rounding moves it: {rounding.share(moved[key])}</small>"
         lines.append(f'<div class="clause">{mark} <b title="{title}">{key}</b> {show(m.value)}<br>{control}</div>')
     if claim.theory_only:
         lines.append(f"<small>Theory only: {html.escape('; '.join(claim.theory_only))}</small>")

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from icl_lib import rounding
 from icl_lib.paths import root, write_atomic
 from icl_lib.rerun.compare import code_cells
 from icl_lib.rerun.near import near_outputs
 from tools import notebooks
 
-LEVEL = 0.1  # of the half width; what is moved further is named
 CHECKED = "# NBVAL_CHECK_OUTPUT"
 
 
@@ -63,26 +63,6 @@ def far_cells(notebook: Path, twin: Path) -> list[int]:
     return [n for n, a, b in checked if records not in a.source and not near_outputs(a.outputs, b.outputs)]
 
 
-def file() -> Path:
-    return root() / "reliability" / "twins.csv"
-
-
-def load() -> pd.DataFrame:
-    """All rows of reliability/twins.csv."""
-    return pd.read_csv(file())
-
-
-def worst(claim: str) -> tuple[str, float] | None:
-    """The clause of a claim whose estimate rounding moves most, and by how many half widths; None if it has no twin."""
-    if not file().is_file():
-        return None
-    rows = load().query("claim == @claim and part == 'value'")
-    if rows.empty:
-        return None
-    top = rows.sort_values("moved").iloc[-1]
-    return str(top["clause"]), float(top["moved"])
-
-
 def main(build: Path) -> None:
     found: list[Move] = []
     far = []
@@ -99,9 +79,9 @@ def main(build: Path) -> None:
     table = pd.DataFrame(found).sort_values(["claim", "clause", "part"])
     text = io.StringIO()
     table.to_csv(text, index=False, lineterminator="\n", float_format="%.6g")
-    write_atomic(file(), text.getvalue().encode())
-    named = table[table["moved"] > LEVEL].sort_values("moved", ascending=False)
-    print(f"{len(table)} numbers, {len(named)} moved by more than {LEVEL:g} of their half width")
+    write_atomic(root() / rounding.FILE, text.getvalue().encode())
+    named = table[table["moved"] > rounding.LEVEL].sort_values("moved", ascending=False)
+    print(f"{len(table)} numbers, {len(named)} moved by more than {rounding.LEVEL:g} of their half width")
     print(named[["claim", "clause", "part", "setting", "moved", "verdict", "twin_verdict"]].to_string(index=False))
     print("cells that tests check and that say something else in the twin:", *far or ["none"], sep="\n  ")
 
