@@ -8,4 +8,5 @@ The command ``icl`` (`icl_lib.cli`, its options in `options`) is a thin front. F
 - `sweep.plan` lists the points (`grid`); `sweep.run` has them computed by `workers`, here or on a Dask cluster. Each is a process
   of its own, `worker`, with the same `point.compute`. `gather` makes one table and figure of them, `report` a page.
 - `verify.verify` runs a chapter too and compares by the rule of `near`. The stricter rule of `compare` is that of ``make record``.
+- `new.new` begins a chapter: `icl new`.
 """
