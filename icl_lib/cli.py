@@ -12,10 +12,11 @@ from icl_lib.rerun import book, sweep
 from icl_lib.rerun.gather import TABLE, gather, varied
 from icl_lib.rerun.new import new
 from icl_lib.rerun.options import pairs, parser
-from icl_lib.rerun.point import exploratory, in_words, require_device
+from icl_lib.rerun.point import exploratory, require_device
 from icl_lib.rerun.progress import Progress, clock
 from icl_lib.rerun.report import setting, summary, write_report
 from icl_lib.rerun.single import RunFailed, run, with_seeds
+from icl_lib.rerun.story import in_words
 from icl_lib.rerun.verify import verify
 from icl_lib.validate import ConfigError, require
 
@@ -51,7 +52,7 @@ def run_command(args: argparse.Namespace, here: Path) -> int:
     ) as progress:
         done = run(chapter, given, args.out, progress, args.device)
     verdict = f", verdict: {done.verdict}" if done.verdict else ""
-    print(f"{chapter.id}: {done.record['seconds']} s{verdict}{' (exploratory)' if other else ''}\n  {done.folder}")
+    print(f"{chapter.id}: {done.record['seconds']} s{verdict}{' (exploratory)' if other else ''}\n  {done.page}")
     return 0
 
 
