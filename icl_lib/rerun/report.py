@@ -57,7 +57,9 @@ def write_report(folder: Path, chapter: str, title: str, found: State) -> Path:
     if table.is_file():
         content = pd.read_csv(table, dtype=str, keep_default_na=False)
         shown = content.head(MOST_ROWS).map(html.escape)
-        shown["folder"] = [_link(folder, point) for point in shown["folder"]]
+        shown.insert(0, "page", [_link(folder, point) for point in shown.pop("folder")])
+        for name in ("estimate", "low", "high"):
+            shown[name] = [f"{float(x):.4g}" if x else "" for x in shown[name]]
         with pd.option_context("display.max_colwidth", None):  # or long lists are cut
             parts.append(shown.to_html(index=False, border=0, justify="left", escape=False))
         if len(content) > MOST_ROWS:
