@@ -94,8 +94,8 @@ def test_one_click_to_figure_and_data(book: Path) -> None:
 
 def test_main_figures_of_this_book() -> None:
     for claim in CLAIMS.values():
-        if claim.paper == "open" and not (REAL / f"{claim.chapter}.ipynb").is_file():
-            continue
+        if not (REAL / "figures" / claim.id / "result.json").is_file():
+            continue  # a new claim, not yet recorded
         found = main_figure(claim.id, REAL / f"{claim.chapter}.ipynb")
         assert found and (REAL / "figures" / claim.id / f"{found[0]}.csv").is_file()
     assert set(MAIN) <= set(CLAIMS)

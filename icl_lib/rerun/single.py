@@ -19,9 +19,10 @@ class RunFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, what ``provenance.json`` says, and the verdict if the chapter records one."""
+    """A finished run: its folder, the page in it, what ``provenance.json`` says, and the verdict if the chapter records one."""
 
     folder: Path
+    page: Path
     record: dict[str, Any]
     verdict: str | None
 
@@ -72,7 +73,7 @@ def run(
     # beside the final folder, so that renaming it is one step
     work = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent)) / final.name
     try:
-        problem = compute(chapter, job, work, on_cell, html=True)
+        problem = compute(chapter, job, work, on_cell)
         if problem:
             failed = final.with_name(final.name + ".failed.ipynb")
             kept = work / f"{chapter.notebook.stem}.failed.ipynb"
@@ -84,4 +85,5 @@ def run(
         shutil.rmtree(work.parent, ignore_errors=True)
     result = final / chapter.id / "result.json"
     verdict = json.loads(result.read_text()).get("verdict") if result.is_file() else None
-    return Run(final, json.loads((final / RECORD).read_text()), verdict)
+    page = final / f"{chapter.notebook.stem}.html"
+    return Run(final, page, json.loads((final / RECORD).read_text()), verdict)
