@@ -1,12 +1,20 @@
-"""How nbval runs here: checked outputs are judged by `icl_lib.rerun.near`, and a kernel that does not start gets a second chance."""
+"""How tests and nbval run here.
 
+Processes and kernels import this checkout's library, whose environment it may be. Checked outputs are judged by
+`icl_lib.rerun.near`, and a kernel that does not start gets a second chance.
+"""
+
+import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 from nbval import kernel
 from nbval.plugin import IPyNbCell
 
 from icl_lib.rerun.near import near_outputs
+
+os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # this process: pyproject.toml
 
 letter_by_letter, start_once = IPyNbCell.compare_outputs, kernel.start_new_kernel
 

@@ -67,7 +67,8 @@ def quiet_kernel() -> Iterator[None]:
 def kernel_environment(out: Path | None, device: str = "cpu", twin: bool = False) -> Iterator[None]:
     """The variables that a kernel inherits from this process: one thread, where networks train, where a chapter writes."""
     before = dict(os.environ)
-    os.environ.update({**THREADS, "ICL_DEVICE": device, "ICL_TWIN": "1" if twin else ""})
+    library = str(Path(__file__).resolve().parents[2])  # the one that runs here is the one that runs there
+    os.environ.update({**THREADS, "ICL_DEVICE": device, "ICL_TWIN": "1" if twin else "", "PYTHONPATH": library})
     os.environ.pop("ICL_BOOK_OUT", None)
     if out:
         os.environ["ICL_BOOK_OUT"] = str(out.resolve())
