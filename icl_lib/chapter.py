@@ -119,7 +119,7 @@ class Chapter:
 
 def show(interval: Interval) -> str:
     """An interval for people: estimate and 95 % interval to three significant digits; rounding errors are shown as 0."""
-    if interval.n == 0:
+    if interval[3] == 0:  # also of a plain tuple
         return "not measured"
     estimate, low, high = (0.0 if abs(x) < 1e-12 else x for x in interval[:3])
     return f"{estimate:.3g} [{low:.3g}, {high:.3g}]"

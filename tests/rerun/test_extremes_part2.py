@@ -1,7 +1,9 @@
 """Part II and Q5 to Q8: what a chapter's parameters allow works, and what does not go together is refused before anything runs."""
 
+import json
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 from icl_lib.parameters import Parameter
@@ -72,3 +74,29 @@ REFUSED = [  # each of these used to stop a chapter in a cell, some after minute
 def test_what_does_not_go_together_is_refused_at_once(id: str, given: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{message}"):
         CHAPTERS[id].values(given)
+
+
+SMALL = {  # settings at which a chapter runs in seconds; each used to stop it in a late cell
+    "K8": {"n_seeds": 2, "n_reference": 40, "widths": [5, 10, 20], "n_small": 20, "small_widths": [5, 10], "t_late": 1.0,
+           "k": 1, "dt": 0.15, "t_end": 0.6},
+    "Q5": {"n_seeds": 2, "d": 6, "k": 1, "n_teacher": 2, "n_particles": 4, "dt": 0.1, "t_short": 0.5, "dt_fine": 0.1,
+           "dt_long": 0.5, "t_long": 2.0, "n_starts": 3, "sizes": [1.0], "supports": [8], "d_fresh": 2, "n_candidates": 1,
+           "scales_of_a": [1.0]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("id", SMALL)
+def test_a_chapter_runs_at_a_corner(id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICL_BOOK_OUT", str(tmp_path))
+    monkeypatch.setattr("icl_lib.chapter.display", lambda shown: None)
+    chapter, scope = CHAPTERS[id], {}
+    cells = json.loads(chapter.notebook.read_text(encoding="utf-8"))["cells"]
+    first, *rest = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    exec(first, scope)
+    scope |= chapter.values(SMALL[id])
+    try:
+        for source in rest:
+            exec(source, scope)
+    finally:
+        plt.close("all")
+    assert json.loads((tmp_path / id / "result.json").read_text(encoding="utf-8"))["verdict"]
