@@ -62,8 +62,11 @@ def use_theme() -> None:
 
 
 def band(ax: Axes, table: pd.DataFrame, x: str, color: object, label: str, **style: Any) -> None:
-    """A curve with its interval: ``table`` has the columns x, estimate, low and high."""
+    """A curve with its interval: ``table`` has the columns x, estimate, low and high. One point is a dot with a line."""
     table = table.sort_values(x)
+    if len(table) == 1:
+        ax.vlines(table[x], table["low"], table["high"], color=color, alpha=0.4)
+        style = {"marker": ".", **style}
     ax.plot(table[x], table["estimate"], color=color, label=label, **style)
     ax.fill_between(table[x], table["low"], table["high"], color=color, alpha=0.2, linewidth=0)
 

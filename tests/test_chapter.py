@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import icl_lib.chapter as chapter_module
 from icl_lib.chapter import Chapter, check_parameters, notebook_parameters, show
 from icl_lib.claims import Measured, load_claims, read_result
+from icl_lib.figures import band, plain_ticks
 from icl_lib.parameters import SHOWN, TYPES
 from icl_lib.paths import out_dir, root
 from icl_lib.provenance import chapter_hash
@@ -212,6 +213,25 @@ def test_a_missing_clause_is_not_recorded(book: Path) -> None:
     with pytest.raises(ConfigError, match="clauses of L1="):
         Chapter("L1", namespace()).record(some)
     assert not (book / "out/L1/result.json").exists()
+
+
+def test_a_curve_of_one_point_is_seen() -> None:
+    """At a list of one value there was a line without length and a band without width."""
+    table = pd.DataFrame({"x": [1.0, 2.0], "estimate": [2.0, 2.0], "low": [1.0, 1.0], "high": [3.0, 3.0]})
+    fig, axes = plt.subplots(1, 2)
+    for ax, n in zip(axes, (1, 2), strict=True):
+        band(ax, table.head(n), "x", "C0", "curve")
+    assert (axes[0].lines[0].get_marker(), axes[1].lines[0].get_marker()) == (".", "None")
+    assert axes[0].dataLim.y0 == 1.0 and axes[0].dataLim.y1 == 3.0
+    plt.close(fig)
+
+
+def test_nothing_to_draw_leaves_a_logarithmic_axis_alone() -> None:
+    fig, ax = plt.subplots()
+    ax.plot([1.0], [float("nan")])
+    plain_ticks(ax.yaxis)
+    fig.canvas.draw()
+    plt.close(fig)
 
 
 def test_show() -> None:
