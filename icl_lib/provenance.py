@@ -64,7 +64,7 @@ def code_only(tree: ast.AST) -> str:
 def _module(name: str) -> tuple[str, frozenset[str]]:
     file = module_file(name)
     assert file is not None
-    tree = ast.parse(file.read_text())
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     names = frozenset(imported(tree))
     return code_only(tree), names
 
@@ -91,7 +91,7 @@ def code_hash(modules: set[str], extra: str = "", without: frozenset[str] = froz
 
 def notebook_code(notebook: Path) -> str:
     """The code cells of a notebook, without comments; cells injected by papermill are left out."""
-    cells = json.loads(notebook.read_text())["cells"]
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     sources = [
         "".join(cell["source"])
         for cell in cells

@@ -24,7 +24,7 @@ def result_file(claim: Claim, fresh: Path | None) -> Path | None:
 
 def is_stale(claim: Claim, result: Path) -> bool:
     """Whether the code that the recorded result depends on has changed since."""
-    recorded = json.loads(result.read_text())["code_hash"]
+    recorded = json.loads(result.read_text(encoding="utf-8"))["code_hash"]
     return bool(recorded != chapter_hash(root() / f"{claim.chapter}.ipynb", numbers_only=True))
 
 

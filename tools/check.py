@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from icl_lib.rerun import execute
+from icl_lib.rerun.terminal import command
 from tools import notebooks
 
 
@@ -30,11 +31,11 @@ def steps() -> list[tuple[str, list[str]]]:
 
 
 def main() -> int:
-    environment = {**os.environ, **execute.THREADS}
+    environment = {**os.environ, **execute.THREADS, "PYTHONUTF8": "1"}
     for name in ("CHAPTER", "HEAVY", "BUILD", "MAKEFLAGS", "MAKELEVEL", "ICL_BOOK_OUT", "ICL_DEVICE"):
         environment.pop(name, None)
     summary, failed, started = [], False, time.monotonic()
-    for name, command in steps():
+    for name, step in steps():
         if failed:
             summary.append(f"  {name:12} not run")
             continue
@@ -42,11 +43,11 @@ def main() -> int:
         start = time.monotonic()
         # The summaries read recorded results, so they must not see what the chapters have just written.
         out = {} if name == "summaries" else {"ICL_BOOK_OUT": str(Path("_build/test/out").resolve())}
-        failed = subprocess.run(command, env={**environment, **out}).returncode != 0
+        failed = subprocess.run(step, env={**environment, **out}).returncode != 0
         summary.append(f"  {name:12} {'FAILED' if failed else 'passed'} {time.monotonic() - start:6.0f} s")
     print("--- summary", *summary, f"  {'total':12}        {time.monotonic() - started:6.0f} s", sep="\n")
     return int(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main)())
