@@ -1,13 +1,22 @@
-"""How nbval runs here: checked outputs are judged by `icl_lib.rerun.near`, and a kernel that does not start gets a second chance."""
+"""How nbval runs here: in our own kernel, which gets a second chance to start; outputs are judged by `icl_lib.rerun.near`."""
 
+import tempfile
 import warnings
+from pathlib import Path
 from typing import Any
 
 from nbval import kernel
 from nbval.plugin import IPyNbCell
 
+from icl_lib.notebooks import COPY
+from icl_lib.rerun.kernel import OurKernel, isolated
 from icl_lib.rerun.near import near_outputs
+from icl_lib.rerun.terminal import need_no_home
 
+need_no_home()
+collect_ignore_glob = [COPY, "**/.*"]
+
+place = tempfile.TemporaryDirectory(prefix="icl-kernel-", ignore_cleanup_errors=True)
 letter_by_letter, start_once = IPyNbCell.compare_outputs, kernel.start_new_kernel
 
 
@@ -24,11 +33,13 @@ def compare_outputs(self: Any, test: Any, ref: Any, skip_compare: Any = None) ->
 
 def start_new_kernel(*args: Any, **kwargs: Any) -> Any:
     """Two kernels that start at the same moment, of two test processes, may pick the same ports; one of them then dies."""
-    try:
-        return start_once(*args, **kwargs)
-    except RuntimeError as error:
-        warnings.warn(f"a kernel was started again: {error}", stacklevel=1)
-        return start_once(*args, **kwargs)
+    with isolated(Path(place.name)):
+        try:
+            return start_once(*args, **kwargs)
+        except RuntimeError as error:
+            warnings.warn(f"a kernel was started again: {error}", stacklevel=1)
+            return start_once(*args, **kwargs)
 
 
 IPyNbCell.compare_outputs, kernel.start_new_kernel = compare_outputs, start_new_kernel
+kernel.NbvalKernelspecManager = OurKernel  # whatever kernel is asked for
