@@ -4,17 +4,19 @@ BUILD ?= _build/book
 JOBS ?= 2
 PY = $(VENV)/bin/python
 DOIT = $(PY) -m doit -n $(JOBS) -P thread
-export BUILD CHAPTER HEAVY VENV
+# Whose environment this is does not matter: all that starts here imports this checkout's library.
+PYTHONPATH = $(CURDIR)
+export BUILD CHAPTER HEAVY VENV PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help env book html test record bench reliability mutants search play clean
+.PHONY: help env book html test record bench reliability twins mutants search play clean
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' Makefile | expand -t 20
+	@awk -F ':.*##' '/^[a-z]+:.*##/ {printf "  make %-13s%s\n", $$1, $$2}' Makefile
 	@echo "  Options: CHAPTER=data_model (book, record: that chapter only; softmax, mean_field or open: that part; several: a,b), HEAVY=1 (run heavy ones too), JOBS=2"
 
-env:  ## make .venv, or update it when requirements.lock has changed (implied by all others)
-	@cmp -s requirements.lock $(VENV)/requirements.lock || sh tools/env.sh $(VENV)
+env:  ## make .venv, or update it when requirements.lock or the checkout's folder has changed (implied by all others)
+	@sh tools/env.sh $(VENV)
 
 book: env  ## run the chapters on this machine and render them (unchanged ones are kept)
 	@$(DOIT) book
@@ -37,6 +39,10 @@ bench: env  ## time the library against its alternatives, and report what change
 
 reliability: env  ## kill, provoke, misconfigure and reorder what the library does (a quarter of an hour; rewrites reliability/results.csv)
 	@OMP_NUM_THREADS=1 $(PY) -m reliability
+
+twins: env  ## run every chapter once more with weights that start 1e-7 elsewhere, to see what rounding decides (twice as long as make record; rewrites reliability/twins.csv)
+	@$(DOIT) run_chapters run_reference run_twins
+	@$(PY) -m reliability.twins
 
 mutants: env  ## plant bugs one at a time in a copy and see which test catches each (half an hour; rewrites benchmarks/mutants.csv)
 	@$(PY) -m tools.mutants

@@ -1,5 +1,10 @@
-"""How nbval runs here: in our own kernel, which gets a second chance to start; outputs are judged by `icl_lib.rerun.near`."""
+"""How tests and nbval run here.
 
+Processes import this checkout's library, whose environment it may be. Notebooks run in our own kernel, which gets a second
+chance to start; checked outputs are judged by `icl_lib.rerun.near`.
+"""
+
+import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -13,6 +18,7 @@ from icl_lib.rerun.kernel import OurKernel, isolated
 from icl_lib.rerun.near import near_outputs
 from icl_lib.rerun.terminal import need_no_home
 
+os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # this process: pyproject.toml
 need_no_home()
 collect_ignore_glob = [COPY, "**/.*"]
 

@@ -124,6 +124,18 @@ def task_run_reference() -> Iterator[dict[str, Any]]:
         yield notebook_task(path, target, notebooks.fingerprint, *options)
 
 
+def task_run_twins() -> Iterator[dict[str, Any]]:
+    """Chapters with every initial weight moved by 1e-7 of its size; where they take too long, at the smaller setting."""
+    for path in ALL:
+        target, more = BUILD / "twins" / path.name, []
+        if path in LEFT_OUT and notebooks.heavy(path):
+            more = ["--parameters", json.dumps(notebooks.reduced()[path])]
+        elif path not in RUN:
+            continue
+        options = (*more, "--out", str(target.with_suffix(".out")), "--twin")
+        yield notebook_task(path, target, notebooks.fingerprint, *options)
+
+
 def task_collect() -> dict[str, Any]:
     """Bring together what the chapters wrote: the index reads it."""
 

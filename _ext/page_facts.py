@@ -1,6 +1,7 @@
-"""Below a chapter's title: which claim, how long it takes to read and to run, and how many seeds. Long pages: how long to read.
+"""Below a chapter's title: which claim, how long it takes to read and to run, how many seeds, what rounding moves. Long pages: how long to read.
 
-Nothing here is typed by hand: the claim comes from the ledger, the run time from benchmarks/commands.csv, seeds from the result.
+Nothing here is typed by hand: the claim comes from the ledger, the run time from benchmarks/commands.csv, seeds from the result,
+moves from reliability/twins.csv.
 """
 
 import html
@@ -15,6 +16,7 @@ from sphinx.addnodes import desc
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
+from icl_lib import rounding
 from icl_lib.rerun.book import ChapterFile, chapters, recorded_seconds
 from icl_lib.scoreboard import PAPERS
 
@@ -64,6 +66,14 @@ def facts(chapter: ChapterFile, reading: tuple[str, str], figures: Path) -> list
     if result.is_file():
         n = min(clause["value"]["n"] for clause in json.loads(result.read_text(encoding="utf-8"))["clauses"].values())
         said.append((f"{n} seeds", f"The smallest number of any clause (figures/{chapter.id}/result.json)"))
+    if moved := rounding.moves(chapter.book, chapter.id):
+        clause = max(moved, key=lambda name: moved[name])
+        how = "; ".join(f"{name}: {rounding.share(move)}" for name, move in moved.items())
+        how = f"What moves when all weights start 1e-7 of their size elsewhere (reliability/twins.csv): {how}"
+        if moved[clause] > rounding.LEVEL:
+            said.append((f"rounding moves {clause}: {rounding.share(moved[clause])}", how))
+        else:
+            said.append(("rounding decides nothing", how))
     return said
 
 

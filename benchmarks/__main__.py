@@ -87,6 +87,8 @@ def main() -> None:
     names = sys.argv[1:] or known
     if unknown := set(names) - set(known):  # they would rewrite results.json and time nothing
         sys.exit(f"no hot path is called {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+    if "memory" in names and not peak_memory.REFS.exists():
+        sys.exit("memory is measured with Linux's /proc; name the hot paths that you want timed")
     start, rows = time.monotonic(), []
     with threadpool_limits(1):
         cases = [case for name in PATHS if name in names for case in import_module(f"benchmarks.{name}").cases()]

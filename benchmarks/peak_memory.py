@@ -16,6 +16,7 @@ from icl_lib.mean_field.transformer import step
 from icl_lib.softmax.train import CHUNK, initial_state, train_steps
 
 Call = Callable[[Size], object]
+REFS = Path("/proc/self/clear_refs")
 # What is called before memory is read, so that code and libraries are loaded.
 WARM_UP = {"training step": Size("models", 1, 1), "velocity": Size("N", 100, 1), "epoch": Size("n", 10, 1)}
 
@@ -67,7 +68,7 @@ def _mebibytes(field: str) -> float:
 def _measure(call: Call, warm_up: Size, size: Size, queue: "multiprocessing.Queue[float]") -> None:
     torch.set_num_threads(1)
     call(warm_up)
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # Linux: forget the highest size so far
+    REFS.write_text("5", encoding="utf-8")  # Linux: forget the highest size so far
     before = _mebibytes("VmRSS")
     call(size)
     queue.put(_mebibytes("VmHWM") - before)

@@ -14,10 +14,19 @@ from icl_lib.claims import Measured, load_claims, result_json
 from icl_lib.device import compute_device
 from icl_lib.figures import save_figure, use_theme
 from icl_lib.notebooks import chapter_files
-from icl_lib.parameters import is_of, notebook_defaults, notebook_parameters, unknown
+from icl_lib.parameters import (
+    check_values,
+    is_of,
+    load_table,
+    notebook_defaults,
+    notebook_parameters,
+    read_parameters,
+    unknown,
+)
 from icl_lib.paths import out_dir, root, write_json
 from icl_lib.provenance import chapter_hash, check_trains, versions
 from icl_lib.stats import Interval
+from icl_lib.twin import SIZE, is_twin
 from icl_lib.validate import require, require_integer
 
 
@@ -40,7 +49,7 @@ class Chapter:
     """A running chapter: ``Chapter("L1", globals())``, in the cell after the parameters.
 
     Raises:
-        ConfigError: for a parameter that the chapter does not have, or of the wrong type; for a device it cannot use.
+        ConfigError: for a parameter that the chapter does not have, or whose value it does not allow; for a device it cannot use.
     """
 
     def __init__(self, id: str, namespace: Mapping[str, object]) -> None:
@@ -48,6 +57,8 @@ class Chapter:
         require(len(found) == 1, "id", id, f"the beginning of one chapter's file name, not of {len(found)}")
         self.id, self.notebook, self.folder = id, found[0], out_dir() / id
         self.parameters = check_parameters(notebook_parameters(self.notebook), namespace)
+        label = str(self.notebook.relative_to(root() / "chapters").with_suffix(""))
+        check_values(read_parameters(self.notebook, load_table(root()).get(label, {})), self.parameters)
         if "n_seeds" in self.parameters:
             require_integer("n_seeds", self.parameters["n_seeds"], 2, allowed="at least 2: intervals are over seeds")
         self.device = str(compute_device())
@@ -90,6 +101,7 @@ class Chapter:
         default = notebook_defaults(self.notebook)
         other = {k: v for k, v in self.parameters.items() if v != default[k]}
         other |= {} if self.device == "cpu" else {"device": self.device}
+        other |= {"twin": SIZE} if is_twin() else {}
         changed = ", ".join(f"{k} = {v}" for k, v in other.items())
         setting = f" (not at the ledger's setting: {changed})" if changed else ""
         lines = [
@@ -107,5 +119,7 @@ class Chapter:
 
 def show(interval: Interval) -> str:
     """An interval for people: estimate and 95 % interval to three significant digits; rounding errors are shown as 0."""
+    if interval[3] == 0:  # also of a plain tuple
+        return "not measured"
     estimate, low, high = (0.0 if abs(x) < 1e-12 else x for x in interval[:3])
     return f"{estimate:.3g} [{low:.3g}, {high:.3g}]"

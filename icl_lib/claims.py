@@ -5,15 +5,16 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from icl_lib.paths import read_yaml, root
 from icl_lib.stats import Interval
-from icl_lib.validate import require
+from icl_lib.validate import ConfigError, require
 
 VERDICTS = ("reproduced", "partly", "not reproduced", "theory only", "not yet measured")
+NOT_MEASURED = Interval(math.nan, math.nan, math.nan, 0)  # of a clause, at a setting that does not allow it
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,23 @@ class Measured:
 
     value: Interval
     control: Interval
+
+
+def if_measurable(interval: Callable[..., Interval], *args: object, **options: object) -> Interval:
+    """``interval(*args, **options)``; where the values allow none, as far from the ledger's setting they may not, NOT_MEASURED.
+
+    The reason is then printed: the refusal of the function.
+
+    >>> from icl_lib.stats import mean_interval
+    >>> if_measurable(mean_interval, [])
+    not measured: values=(0,): must be one value per seed, for at least 2 seeds
+    Interval(estimate=nan, low=nan, high=nan, n=0)
+    """
+    try:
+        return interval(*args, **options)
+    except ConfigError as refusal:
+        print(f"not measured: {refusal}")
+        return NOT_MEASURED
 
 
 def load_claims(folder: Path | None = None) -> dict[str, Claim]:
@@ -102,7 +120,7 @@ def misses(interval: Interval, criterion: Mapping[str, object]) -> bool:
 
 
 def judge_clause(clause: Clause, measured: Measured) -> str:
-    """Verdict on one clause; a control that does not fail the check makes it worthless.
+    """Verdict on one clause; a control that does not fail the check makes it worthless, and so does what is not measured.
 
     >>> clause = Clause("error", {"below": 0.05}, {"below": 0.2}, "attention not trained")
     >>> control = Interval(0.4, 0.3, 0.5, 10)
@@ -111,6 +129,8 @@ def judge_clause(clause: Clause, measured: Measured) -> str:
     >>> judge_clause(clause, Measured(Interval(0.06, 0.04, 0.08, 10), control))
     'partly'
     """
+    if 0 in (measured.value.n, measured.control.n):
+        return "not measured"
     if not misses(measured.control, clause.passes):
         return "not reproduced"
     if meets(measured.value, clause.passes):
@@ -119,14 +139,16 @@ def judge_clause(clause: Clause, measured: Measured) -> str:
 
 
 def judge(claim: Claim, measured: Mapping[str, Measured]) -> str:
-    """Verdict on a claim from the numbers of its clauses; every clause must have been measured."""
+    """Verdict on a claim from the numbers of its clauses; every clause must be there, NOT_MEASURED or not."""
     if not claim.clauses:
         return "theory only"
     require(set(measured) == set(claim.clauses), f"clauses of {claim.id}", sorted(measured), f"{sorted(claim.clauses)}")
     verdicts = {judge_clause(clause, measured[key]) for key, clause in claim.clauses.items()}
     if verdicts == {"reproduced"}:
         return "reproduced"
-    return "not reproduced" if verdicts == {"not reproduced"} else "partly"
+    if verdicts == {"not measured"}:
+        return "not measured"
+    return "not reproduced" if verdicts <= {"not reproduced", "not measured"} else "partly"
 
 
 def result_json(claim: Claim, measured: Mapping[str, Measured], **provenance: object) -> dict[str, object]:

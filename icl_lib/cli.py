@@ -1,4 +1,4 @@
-"""The command ``icl``: list chapters, run one with other parameters, sweep over many settings, verify what is committed."""
+"""The command ``icl``: list chapters, run one with other parameters, sweep over many, verify what is committed, begin a new one."""
 
 import argparse
 import errno
@@ -11,11 +11,13 @@ from pathlib import Path
 from icl_lib.paths import root
 from icl_lib.rerun import book, sweep
 from icl_lib.rerun.gather import TABLE, gather, varied
+from icl_lib.rerun.new import new
 from icl_lib.rerun.options import pairs, parser
-from icl_lib.rerun.point import exploratory, in_words, require_device
+from icl_lib.rerun.point import exploratory, require_device
 from icl_lib.rerun.progress import Progress, clock
 from icl_lib.rerun.report import setting, summary, write_report
 from icl_lib.rerun.single import RunFailed, run, with_seeds
+from icl_lib.rerun.story import in_words
 from icl_lib.rerun.terminal import Ended, command
 from icl_lib.rerun.verify import verify
 from icl_lib.validate import ConfigError, require
@@ -54,7 +56,7 @@ def run_command(args: argparse.Namespace, here: Path) -> int:
     ) as progress:
         done = run(chapter, given, args.out, progress, args.device)
     verdict = f", verdict: {done.verdict}" if done.verdict else ""
-    print(f"{chapter.id}: {done.record['seconds']} s{verdict}{' (exploratory)' if other else ''}\n  {done.folder}")
+    print(f"{chapter.id}: {done.record['seconds']} s{verdict}{' (exploratory)' if other else ''}\n  {done.page}")
     return 0
 
 
@@ -126,6 +128,14 @@ def verify_command(args: argparse.Namespace, here: Path) -> int:
     return int(different > 0)
 
 
+def new_command(args: argparse.Namespace, here: Path) -> int:
+    """``icl new``: the skeleton of a claim."""
+    for file in new(args.claim, here):
+        print(file.relative_to(here))
+    print("Fill in what says TODO; CONTRIBUTING.md goes on from here.")
+    return 0
+
+
 COMMANDS = {
     "list": list_command,
     "run": run_command,
@@ -133,6 +143,7 @@ COMMANDS = {
     "status": status_command,
     "report": report_command,
     "verify": verify_command,
+    "new": new_command,
 }
 
 

@@ -1,7 +1,8 @@
 """The parameters of a chapter, read from its notebook without running it, and checked before anything runs.
 
 Names, types, defaults and meanings stand in the cell tagged ``parameters``; ranges and units in
-``chapters/parameters.yml``, beside the chapters. A value is data: it is read as a literal and never evaluated.
+``chapters/parameters.yml``, beside the chapters. A value is data: it is read as a literal and never evaluated. Conditions,
+which tie parameters to each other, are the book's own.
 """
 
 import ast
@@ -25,8 +26,10 @@ TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "list": (list, tuple),
 }
-# A line of parameters.yml: a range, what a list must contain, a unit; each may be missing.
-WRITTEN = re.compile(r"([\[(].*?[\])])?\s*(?:with ([-\d., ]+))?\s*(.*)")
+# A line of parameters.yml up to its first semicolon: a range and a unit; each may be missing. Conditions follow.
+WRITTEN = re.compile(r"([\[(].*?[\])])?\s*(.*)")
+REPEATS = "may repeat"  # stands among the conditions of a list whose entries need not be different
+FUNCTIONS = {f.__name__: f for f in (abs, all, any, len, max, min, round, set, sorted, sum)}  # what conditions may call
 SHOWN = 80  # characters of a refused value that a message shows
 
 
@@ -77,7 +80,8 @@ def unknown(name: str, value: object, known: Iterable[str], where: str = "") -> 
 class Parameter:
     """One parameter of a chapter. ``kind`` is its type with the type of its entries, such as ``list[float]``.
 
-    ``needs`` are numbers that a list has to contain, because the chapter's comparisons or its verdict use them.
+    ``conditions`` have to hold too: expressions of this and other parameters of the chapter, such as
+    ``n_tasks % n_idr == 0``. Entries of a list have to be different, unless it ``repeats``.
     """
 
     name: str
@@ -86,7 +90,8 @@ class Parameter:
     meaning: str = ""
     range: Range = ANY
     unit: str = ""
-    needs: tuple[float, ...] = ()
+    conditions: tuple[str, ...] = ()
+    repeats: bool = False
 
     @property
     def allowed(self) -> str:
@@ -97,8 +102,9 @@ class Parameter:
         many = {"int": "integers", "float": "numbers", "str": "strings", "bool": "True or False"}[plain]
         one = {"int": "an integer", "float": "a number", "str": "a string", "bool": "True or False"}[plain]
         numbers = plain in ("int", "float") and self.range != ANY
-        among = f", {', '.join(f'{x:g}' for x in self.needs)} among them" if self.needs else ""
-        return (of + many if of else one) + (f" in {self.range.text}" if numbers else "") + among
+        plain = (of + many if of else one) + (f" in {self.range.text}" if numbers else "")
+        once = ", each once" if of and not self.repeats else ""
+        return plain + once + (f", with {' and '.join(self.conditions)}" if self.conditions else "")
 
     def check(self, value: object, where: str = "") -> object:
         """The value in the parameter's own type: lists are lists, and a whole number for a float is a float.
@@ -106,7 +112,7 @@ class Parameter:
         Raises:
             ConfigError: for a wrong type or a number out of range; ``where`` begins the message.
         """
-        if not (is_of(value, self.kind) and self._in_range(value) and all(x in value for x in self.needs)):  # type: ignore[operator]
+        if not (is_of(value, self.kind) and self._in_range(value) and (self.repeats or self._different(value))):
             single = self.kind.startswith("list") and is_of(value, self.kind.removeprefix("list[")[:-1])
             hint = f" (a list of one is written [{value}])" if single else ""
             raise ConfigError(f"{where}{self.name}={_shown(value)}: must be {self.allowed}{hint}")
@@ -116,6 +122,10 @@ class Parameter:
         if isinstance(value, list | tuple):
             return len(value) > 0 and all(map(self._in_range, value))
         return isinstance(value, bool | str) or value in self.range  # type: ignore[operator]
+
+    def _different(self, value: object) -> bool:
+        """Whether a list has no entry twice."""
+        return not isinstance(value, list | tuple) or all(entry not in value[:i] for i, entry in enumerate(value))
 
     def _plain(self, value: object) -> object:
         if isinstance(value, list | tuple):
@@ -155,20 +165,41 @@ def read_parameters(notebook: Path, table: Mapping[str, str]) -> dict[str, Param
     for line in _parameter_lines(source):
         name, kind = ast.unparse(line.target), ast.unparse(line.annotation)
         default = ast.literal_eval(line.value) if line.value else None
-        text, needs, unit = WRITTEN.fullmatch(table.get(name, "")).groups()  # type: ignore[union-attr]
+        written, *more = (part.strip() for part in table.get(name, "").split(";"))
+        text, unit = WRITTEN.fullmatch(written).groups()  # type: ignore[union-attr]
         meaning = comments.get(line.end_lineno or line.lineno, "")
-        numbers = tuple(float(x) for x in needs.split(",")) if needs else ()
+        within, conditions = Range(text) if text else ANY, tuple(part for part in more if part != REPEATS)
         found[name] = Parameter(
-            name, _entries(kind, default), default, meaning, Range(text) if text else ANY, unit, numbers
+            name, _entries(kind, default), default, meaning, within, unit, conditions, REPEATS in more
         )
     return found
+
+
+def require_conditions(known: Mapping[str, Parameter], values: Mapping[str, object], where: str = "") -> None:
+    """Refuse values that are allowed one by one but not together; ``values`` has one for every parameter.
+
+    >>> tasks = Parameter("n_tasks", "int", 18, conditions=("n_tasks % n_idr == 0",))
+    >>> require_conditions({"n_tasks": tasks}, {"n_tasks": 17, "n_idr": 6})
+    Traceback (most recent call last):
+    ...
+    icl_lib.validate.ConfigError: n_tasks=17: must be an integer, with n_tasks % n_idr == 0 (here n_idr = 6)
+    """
+    for name, parameter in known.items():
+        for condition in parameter.conditions:
+            # The values are data in it, and it can call nothing but FUNCTIONS.
+            if not eval(condition, {"__builtins__": {}, **FUNCTIONS, **values}):
+                others = {n.id for n in ast.walk(ast.parse(condition)) if isinstance(n, ast.Name)} & {*values} - {name}
+                here = ", ".join(f"{other} = {_shown(values[other])}" for other in sorted(others))
+                hint = f" (here {here})" if here else ""
+                raise ConfigError(f"{where}{name}={_shown(values[name])}: must be {parameter.allowed}{hint}")
 
 
 def check_values(known: Mapping[str, Parameter], values: Mapping[str, object], where: str = "") -> dict[str, object]:
     """All parameters of a chapter: the given values, checked, and the defaults of the others.
 
     Raises:
-        ConfigError: for an unknown name, a wrong type or a number out of range, in one line that starts with ``where``.
+        ConfigError: for an unknown name, a wrong type, a number out of range or values that do not go together, in one line
+            that starts with ``where``.
 
     >>> alpha = Parameter("alpha", "float", 0.8, "fraction of contexts", Range("[0, 1]"), "")
     >>> known = {"alpha": alpha}
@@ -184,7 +215,9 @@ def check_values(known: Mapping[str, Parameter], values: Mapping[str, object], w
             raise unknown(name, value, known, where)
     checked = {name: known[name].check(value, where) for name, value in values.items()}
     # Defaults too in their parameter's own type: the same setting has the same name, given or not.
-    return {name: checked.get(name, known[name]._plain(known[name].default)) for name in known}
+    every = {name: checked.get(name, known[name]._plain(known[name].default)) for name in known}
+    require_conditions(known, every, where)
+    return every
 
 
 def parse_value(text: str, kind: str) -> object:

@@ -18,11 +18,15 @@ def root(start: Path | None = None) -> Path:
     """Folder of the book: the nearest one above `start`, by default the working directory, that holds ``claims.yml``.
 
     Raises:
-        FileNotFoundError: outside a checkout of the book.
+        FileNotFoundError: outside a checkout of the book, or in another one than that of the library which runs.
     """
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         if (folder / "claims.yml").is_file():
+            ours, its = Path(__file__).resolve().parent, folder / "icl_lib"
+            if its.is_dir() and its.resolve() != ours:
+                remedy = f"use the environment of {folder} (make env there makes it)"
+                raise FileNotFoundError(f"the library that runs is {ours}, not that of this checkout: {remedy}")
             return folder
     raise FileNotFoundError(f"no claims.yml in {here} or above: run from inside the book's checkout")
 

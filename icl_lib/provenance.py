@@ -10,12 +10,13 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from icl_lib.twin import SIZE, is_twin
 from icl_lib.validate import require
 
 PACKAGE = Path(__file__).parent
 # Modules that draw or file results: a change there re-runs a chapter but makes no number stale.
 PRESENTATION = frozenset(
-    {"icl_lib.figures", "icl_lib.scoreboard", "icl_lib.chapter", "icl_lib.claims", "icl_lib.provenance"}
+    {f"icl_lib.{name}" for name in ("chapter", "claims", "figures", "provenance", "rounding", "scoreboard")}
 )
 
 TRAINER = "icl_lib.softmax.train"  # what can use a GPU; the training of several layers imports it
@@ -46,6 +47,20 @@ def imported(tree: ast.AST) -> set[str]:
     return {name for name in with_parents if name.split(".")[0] == "icl_lib" and module_file(name)}
 
 
+def canonical(node: object) -> str:
+    """A syntax tree as text that all versions of Python agree on: no positions, no fields that are empty.
+
+    >>> canonical(ast.parse("x = 1  # one")) == canonical(ast.parse("x=1"))
+    True
+    """
+    if isinstance(node, ast.AST):
+        parts = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+        return f"{type(node).__name__}({','.join(f'{name}={canonical(value)}' for name, value in parts)})"
+    if isinstance(node, list):
+        return f"[{','.join(map(canonical, node))}]"
+    return ascii(node)  # repr depends on which characters a version can print
+
+
 def code_only(tree: ast.AST) -> str:
     """The code without comments, layout and docstrings, so that prose never makes a result stale."""
     for node in ast.walk(tree):
@@ -57,7 +72,7 @@ def code_only(tree: ast.AST) -> str:
                 and isinstance(first.value.value, str)
             ):
                 node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    return canonical(tree)
 
 
 @cache
@@ -89,8 +104,8 @@ def code_hash(modules: set[str], extra: str = "", without: frozenset[str] = froz
     return digest.hexdigest()[:16]
 
 
-def notebook_code(notebook: Path) -> str:
-    """The code cells of a notebook, without comments; cells injected by papermill are left out."""
+def notebook_code(notebook: Path) -> ast.Module:
+    """The code cells of a notebook as one syntax tree; cells injected by papermill are left out."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     sources = [
         "".join(cell["source"])
@@ -98,7 +113,7 @@ def notebook_code(notebook: Path) -> str:
         if cell["cell_type"] == "code" and "injected-parameters" not in cell["metadata"].get("tags", [])
     ]
     plain = [re.sub(r"^\s*[%!].*$", "", source, flags=re.M) for source in sources]
-    return "\n".join(ast.unparse(ast.parse(source)) for source in plain)
+    return ast.Module([statement for source in plain for statement in ast.parse(source).body], [])
 
 
 def chapter_hash(notebook: Path, *, numbers_only: bool = False) -> str:
@@ -107,9 +122,9 @@ def chapter_hash(notebook: Path, *, numbers_only: bool = False) -> str:
     With ``numbers_only``, modules that only draw or file results are left out: this is the hash
     that a recorded result carries, and by which the scoreboard calls it stale.
     """
-    code = notebook_code(notebook)
+    tree = notebook_code(notebook)
     without = PRESENTATION if numbers_only else frozenset()
-    return code_hash(imported(ast.parse(code)), extra=code, without=without)
+    return code_hash(imported(tree), extra=canonical(tree), without=without)
 
 
 def check_trains(notebook: Path, device: str, prefix: str = "") -> None:
@@ -119,17 +134,18 @@ def check_trains(notebook: Path, device: str, prefix: str = "") -> None:
         ConfigError: naming the device.
     """
     if device != "cpu":
-        uses = TRAINER in closure(imported(ast.parse(notebook_code(notebook))))
+        uses = TRAINER in closure(imported(notebook_code(notebook)))
         require(uses, f"{prefix}device", device, "'cpu', this chapter trains nothing that can use a GPU")
 
 
 def versions(device: str | None = None) -> dict[str, str]:
-    """Versions of the packages that numbers depend on; and the device if it is not the CPU, since it rounds otherwise.
+    """Versions of the packages that numbers depend on; the device if it is not the CPU, since it rounds otherwise; and a twin.
 
     Args:
         device: on which networks train, by default that of this process (``icl_lib.device``).
     """
     device = os.environ.get("ICL_DEVICE", "cpu") if device is None else device
     elsewhere = {} if device == "cpu" else {"device": device}
+    elsewhere |= {"twin": f"{SIZE:g}"} if is_twin() else {}
     packages = {name: metadata.version(name).split("+")[0] for name in ("torch", "numpy", "scipy", "pandas")}
     return {"python": ".".join(platform.python_version_tuple()[:2]), **packages, **elsewhere}

@@ -5,6 +5,9 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
+
+from icl_lib import rounding
 from icl_lib.chapter import show
 from icl_lib.claims import VERDICTS, Claim, judge, judge_clause, load_claims, read_result
 from icl_lib.main_figure import main_figure
@@ -23,9 +26,21 @@ def result_file(claim: Claim, fresh: Path | None) -> Path | None:
 
 
 def is_stale(claim: Claim, result: Path) -> bool:
-    """Whether the code that the recorded result depends on has changed since."""
+    """Whether the code that the recorded result depends on has changed since, and nobody has shown that no number moves."""
     recorded = json.loads(result.read_text(encoding="utf-8"))["code_hash"]
-    return bool(recorded != chapter_hash(root() / f"{claim.chapter}.ipynb", numbers_only=True))
+    return chapter_hash(root() / f"{claim.chapter}.ipynb", numbers_only=True) not in (recorded, vouched().get(recorded))
+
+
+def vouched() -> dict[str, str]:
+    """Code hashes of recorded results, each with that of later code under which the same numbers come out.
+
+    ``python -m tools.vouch`` writes a row of figures/vouched.csv after it has seen that.
+    """
+    file = root() / "figures" / "vouched.csv"
+    if not file.is_file():
+        return {}
+    table = pd.read_csv(file, dtype=str)
+    return dict(zip(table["recorded"], table["now"], strict=True))
 
 
 def _links(claim: Claim) -> str:
@@ -42,12 +57,14 @@ def _links(claim: Claim) -> str:
 def _clauses(claim: Claim, file: Path) -> tuple[str, str, int]:
     """Verdict on a measured claim, its clauses as HTML, and the smallest number of seeds."""
     measured, _ = read_result(file)
-    lines = []
+    lines, moved = [], rounding.moves(root(), claim.id)
     for key, m in measured.items():
         verdict = judge_clause(claim.clauses[key], m)
         title = html.escape(claim.clauses[key].measure, quote=True)
         mark = f'<span style="color:{COLOURS[verdict]}" title="{verdict}">{MARKS[verdict]}</span>'
         control = f"<small>control {show(m.control)}</small>"
+        if moved.get(key, 0) > rounding.LEVEL:
+            control += f"<br><small>rounding moves it: {rounding.share(moved[key])}</small>"
         lines.append(f'<div class="clause">{mark} <b title="{title}">{key}</b> {show(m.value)}<br>{control}</div>')
     if claim.theory_only:
         lines.append(f"<small>Theory only: {html.escape('; '.join(claim.theory_only))}</small>")

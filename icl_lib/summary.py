@@ -68,6 +68,7 @@ def share_interval(shares: Sequence[float], level: float = 0.95) -> Interval:
     for, (level tail)^(1/n): the mean share is at least the fraction of seeds whose share is 1.
     """
     values = np.asarray(shares, float)
+    require(len(values) > 0, "shares", values.tolist(), "one share per seed, for at least one seed")
     require(bool(((values >= 0) & (values <= 1)).all()), "shares", values.tolist(), "between 0 and 1")
     if (values == 1).all():
         return Interval(1.0, float(((1 - level) / 2) ** (1 / len(values))), 1.0, len(values))

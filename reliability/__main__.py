@@ -1,4 +1,4 @@
-"""All kinds of faults, or those that are named: ``python -m reliability [kills divergence settings fuzz order rebuilt]``."""
+"""All kinds of faults, or those that are named: ``python -m reliability [kills divergence settings fuzz order processors rebuilt]``."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from icl_lib.rerun.terminal import command
-from reliability import divergence, fuzz, kills, order, rebuilt, settings
+from reliability import divergence, fuzz, kills, order, processors, rebuilt, settings
 from reliability.outcome import Row, save
 
 KINDS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -15,6 +15,7 @@ KINDS: dict[str, Callable[[], Iterator[Row]]] = {
     "fuzz": fuzz.rows,
     "kills": kills.rows,
     "order": order.rows,
+    "processors": processors.rows,
     "settings": settings.rows,
 }
 NAMED: dict[str, Callable[[], Iterator[Row]]] = {"rebuilt": rebuilt.rows}  # it needs a book that was built before

@@ -233,3 +233,8 @@ def test_trained_elsewhere_it_says_so(book: Path, monkeypatch: pytest.MonkeyPatc
     chapter.figure(fig, "error", pd.DataFrame({"x": [1.0]}))
     assert json.loads((book / "out/L1/error.json").read_text())["versions"]["device"] == "cuda:1"
     assert "trained on cuda:1" in shown[-1].data
+
+
+def test_show_takes_a_plain_tuple() -> None:
+    """K8 shows rounded rows of a table."""
+    assert show((0.5, 0.25, 0.75, 10.0)) == "0.5 [0.25, 0.75]"  # type: ignore[arg-type]

@@ -23,11 +23,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder to write to, emptied first")
     parser.add_argument("--results", type=Path, help="folder of results to read from")
     parser.add_argument("--parameters", type=json.loads)
+    parser.add_argument("--twin", action="store_true", help="move every initial weight by 1e-7 of its size")
     args = parser.parse_args()
     name = notebooks.label(args.source)
     if args.out:
         shutil.rmtree(args.out, ignore_errors=True)
-    problem = run(args.source, args.target, args.out or args.results, args.parameters)
+    problem = run(args.source, args.target, args.out or args.results, args.parameters, twin=args.twin)
     if problem:
         print(f"{name}: failed in {problem}\n  see {args.target.with_suffix('.failed.ipynb')}", file=sys.stderr)
         return 1

@@ -73,12 +73,13 @@ def fingerprint(notebook: Path) -> str:
     # The number of lines per cell: outputs are put back cell by cell, so moving a cell border counts as a change.
     layout = [len(cell.source.splitlines()) for cell in code_cells(load(notebook))]
     files = [Path("requirements.lock"), *sorted(Path("icl_lib/data").glob("*.csv"))]
-    if "benchmarks" in provenance.notebook_code(notebook):
+    code = provenance.canonical(provenance.notebook_code(notebook))
+    if "benchmarks" in code:
         for pattern in ("*.py", "*.json", "**/*.csv"):  # what the page calls, and what it reads
             files += sorted(Path("benchmarks").glob(pattern))
-    if "reliability" in provenance.notebook_code(notebook):
+    if "reliability" in code:
         files += sorted(Path("reliability").glob("*.csv"))
-    if "tightness" in provenance.notebook_code(notebook):  # it reads what other chapters recorded
+    if "tightness" in code:  # it reads what other chapters recorded
         for pattern in ("[LK]*/*.csv", "[LK]*/result.json"):
             files += sorted(Path("figures").glob(pattern))
     return json.dumps([provenance.chapter_hash(notebook), layout, ledger(notebook), digest(files)])

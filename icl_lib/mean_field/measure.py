@@ -13,6 +13,7 @@ from torch import Tensor
 
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.rng import generator
+from icl_lib.twin import twinned
 from icl_lib.validate import ConfigError, require, require_choice, require_integer, require_number
 
 
@@ -211,6 +212,7 @@ def _start(config: InitConfig) -> Particles:
         w *= mask
     if config.kind == "aligned":
         a += w[:, : config.k].tanh()
+    a, w = twinned(a, config.seed), twinned(w, config.seed)
     return Particles(a[None], w[None], uniform(config.n))
 
 

@@ -16,6 +16,7 @@ from icl_lib.mean_field.hessian import hessian_kernel
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.measure import Particles
 from icl_lib.rng import generator
+from icl_lib.twin import twinned
 from icl_lib.validate import require, require_number
 
 
@@ -58,6 +59,6 @@ def displace(mu: Particles, displacement: Float[Tensor, "E N q"], budget: float)
     size = (mu.p * displacement.square().sum(-1)).sum(-1).sqrt()
     ok = bool((size > 0).all()) and bool(size.isfinite().all())
     require(ok, "displacement", size.tolist(), "finite and not zero (sizes of the members)")
-    moved = displacement * (budget / size)[:, None, None]
+    moved = twinned(displacement * (budget / size)[:, None, None], 0)
     k = mu.a.shape[2]
     return mu._replace(a=mu.a + moved[..., :k], w=mu.w + moved[..., k:])

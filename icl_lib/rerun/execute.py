@@ -78,7 +78,9 @@ def quiet_kernel() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def kernel_environment(folder: Path, cache: Path, out: Path | None, device: str = "cpu") -> Iterator[None]:
+def kernel_environment(
+    folder: Path, cache: Path, out: Path | None, device: str = "cpu", twin: bool = False
+) -> Iterator[None]:
     """The variables that a kernel inherits from this process: one thread, where networks train, what a chapter writes to.
 
     What else is set outside stays there, see `kernel.isolated`.
@@ -86,7 +88,9 @@ def kernel_environment(folder: Path, cache: Path, out: Path | None, device: str 
     from icl_lib.rerun import kernel
 
     with kernel.isolated(folder):
-        os.environ.update({**THREADS, "ICL_DEVICE": device, "ICL_BOOK_CACHE": str(cache)})
+        os.environ.update(
+            {**THREADS, "ICL_DEVICE": device, "ICL_TWIN": "1" if twin else "", "ICL_BOOK_CACHE": str(cache)}
+        )
         os.environ.pop("ICL_BOOK_OUT", None)
         if out:
             os.environ["ICL_BOOK_OUT"] = str(out.resolve())
@@ -101,6 +105,7 @@ def run(
     *,
     cwd: Path | None = None,
     device: str = "cpu",
+    twin: bool = False,
     on_cell: Callable[[], None] | None = None,
 ) -> str | None:
     """Execute a copy of ``source`` into ``target``; returns what went wrong, if anything.
@@ -111,6 +116,7 @@ def run(
         out: the folder of results; by default the committed ones are read.
         cwd: the kernel's working directory, by default that of ``target``; it has to lie in the book.
         device: on which Part I's networks train.
+        twin: move every initial weight by 1e-7 of its size (``icl_lib.twin``).
         on_cell: called when a cell of code starts.
     """
     import nbformat
@@ -143,7 +149,7 @@ def run(
 
     place = tempfile.TemporaryDirectory(prefix="icl-kernel-", ignore_cleanup_errors=True)
     try:
-        with place as folder, quiet_kernel(), kernel_environment(Path(folder), cache, out, device):
+        with place as folder, quiet_kernel(), kernel_environment(Path(folder), cache, out, device, twin):
             try:
                 execute()
             except RuntimeError as error:

@@ -10,11 +10,12 @@ from typing import Any
 
 from icl_lib.locks import locked
 from icl_lib.paths import write_atomic, write_json
-from icl_lib.rerun.point import Job, in_words
+from icl_lib.rerun.point import Job
+from icl_lib.rerun.story import in_words
 from icl_lib.rerun.sweep import State
 
 TABLE, FIGURE = "table.csv", "figure"
-MEASURED = ("clause", "quantity", "estimate", "low", "high", "n", "verdict", "exploratory")
+MEASURED = ("clause", "quantity", "estimate", "low", "high", "n", "verdict", "exploratory", "folder")
 
 
 def varied(jobs: Sequence[Job]) -> list[str]:
@@ -33,8 +34,9 @@ def rows(folder: Path, found: State) -> tuple[list[str], list[dict[str, Any]]]:
     names, table = varied(found.jobs), []
     for job in sorted((j for j in found.jobs if j.key in found.finished), key=lambda j: _order(j, names)):
         setting = {n: json.dumps(v) if isinstance(v, list) else v for n, v in job.values.items() if n in names}
-        setting["exploratory"] = found.finished[job.key]["exploratory"]
-        file = folder / "points" / job.key / job.chapter / "result.json"
+        point = f"points/{job.key}"
+        setting |= {"exploratory": found.finished[job.key]["exploratory"], "folder": point}
+        file = folder / point / job.chapter / "result.json"
         clauses = json.loads(file.read_text(encoding="utf-8")).get("clauses", {}) if file.is_file() else {}
         for clause, entry in sorted(clauses.items()):
             for quantity in ("value", "control"):
@@ -54,7 +56,7 @@ def gather(folder: Path, found: State) -> bool:
         OSError: if they cannot be written.
     """
     results = {key: record["files"] for key, record in found.finished.items()}
-    digest = hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([MEASURED, results], sort_keys=True).encode()).hexdigest()
     stamp, table = folder / "table.json", folder / TABLE
     if not found.finished or (
         table.is_file() and stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == digest

@@ -1,4 +1,4 @@
-"""The chapter's headline measures, as they are committed and as a run found them."""
+"""The chapter's headline measures, as a run found them and as they are committed."""
 
 import json
 import re
@@ -15,7 +15,7 @@ NOTE = (
 
 
 def headline(chapter: ChapterFile, out: Path) -> str:
-    """A Markdown table of the clauses, the committed result beside that in the folder ``out``; below it, what they measure.
+    """A Markdown table of the clauses, the result in the folder ``out`` beside the committed one; below it, what they measure.
 
     Empty for a chapter that records no result. A clause that one of the two lacks has a dash there.
     """
@@ -24,9 +24,9 @@ def headline(chapter: ChapterFile, out: Path) -> str:
     if not found:
         return ""
     measures = chapter.entry.get("clauses", {})
-    rows, words = ["| clause | committed result | this run |", "|---|---|---|"], []
+    rows, words = ["| clause | this run | in the book |", "|---|---|---|"], []
     for name in {**committed, **found}:
-        rows.append(f"| `{name}` | {_shown(committed.get(name))} | {_shown(found.get(name))} |")
+        rows.append(f"| `{name}` | {_shown(found.get(name))} | {_shown(committed.get(name))} |")
         if name in measures:
             words.append(f"- `{name}`: {_plain(measures[name]['measure'])}")
     return "\n".join([*rows, "", NOTE, "", *words])

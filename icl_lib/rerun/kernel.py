@@ -49,8 +49,8 @@ def isolated(folder: Path) -> Iterator[None]:
     before, place = dict(os.environ), str(folder)
     for name in DROPPED:
         os.environ.pop(name, None)
-    library = filter(None, [str(provenance.PACKAGE.parent), os.environ.get("PYTHONPATH")])  # the one that runs here
-    os.environ |= {"PYTHONPATH": os.pathsep.join(library), "PYTHONUTF8": "1", "MATPLOTLIBRC": os.devnull}
+    library = str(provenance.PACKAGE.parent)  # the one that runs here is the one that runs there
+    os.environ |= {"PYTHONPATH": library, "PYTHONUTF8": "1", "MATPLOTLIBRC": os.devnull}
     os.environ |= {FOLDER: place, "JUPYTER_RUNTIME_DIR": place}
     try:
         yield

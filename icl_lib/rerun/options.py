@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   icl run L1 -p batch_sizes=[2,128]             a list
   icl sweep L1 --grid alpha=0.2,0.4,0.8 --grid beta=1:4:4 --seeds 10
   icl verify L5                                 does a committed result come out again?
+  icl new L10_width                             the skeleton of a new claim
 
 Interrupted, a sweep is taken up by the same command. Exit status: 0 well, 1 a run failed or
 differs, 2 refused before anything ran, 130 interrupted. `icl COMMAND --help` says more.
@@ -81,6 +82,14 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("chapters", nargs="*", metavar="CLAIM", help="claims or chapters (default: all)")
     sub.add_argument("--full", action="store_true", help="run long chapters at the book's setting too")
+
+    sub = commands.add_parser(
+        "new",
+        help="make the skeleton of a new claim, see CONTRIBUTING.md",
+        description="Make the skeleton of a new claim: entries in the ledger and the tables, a notebook that runs, a module for the "
+        "measurement, a test. Nothing that exists is overwritten.",
+    )
+    sub.add_argument("claim", metavar="CLAIM", help="the next id of its part, and a name for its files: L10_width")
     return top
 
 

@@ -12,7 +12,7 @@ STYLE = """<style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 img { max-width: 100% } pre, pre.code, pre code { background: #fafafa } pre.code:not(.output) { white-space: pre-wrap; overflow-wrap: anywhere } pre { padding: .6rem; overflow-x: auto; font-size: 13px }
 details { margin: .2rem 0 } summary { cursor: pointer; color: #1460cf; font-size: 13px } figure { margin: 1rem 0 } figcaption { font-size: 14px; color: #444 }
-table { border-collapse: collapse; display: block; max-width: 100%; overflow-x: auto } math[display=block] { overflow-x: auto } td, th { padding: .2rem .6rem; vertical-align: top; border-bottom: 1px solid #ddd; text-align: left }
+table { border-collapse: collapse; display: block; max-width: 100%; overflow-x: auto } math[display=block] { overflow-x: auto } td, th { padding: .2rem .6rem; vertical-align: top; border-bottom: 1px solid #ddd; text-align: left } td code { overflow-wrap: anywhere } .provenance { color: #666 }
 aside.admonition, div.admonition { border-left: 3px solid #999; padding-left: 1rem; margin: 1rem 0 }
 </style>
 </head>"""
@@ -45,7 +45,7 @@ def provenance_as_legend(cell: Any) -> None:
     if figure and lines:
         says = "\n\n".join(o.data["text/markdown"] for o in lines)
         figure["caption"] = f"{figure.get('caption', '')}\n\n{says}"
-        if file := re.search(r"figures/(\w+)/(\w+)\.csv", says):
+        if file := re.search(r"\b(\w+)/(\w+)\.csv", says):
             figure.setdefault("name", figure_anchor(*file.groups()))  # so that every figure can be linked to
         cell.outputs = [output for output in cell.outputs if output not in lines]
 
@@ -72,7 +72,7 @@ def html_page(notebook: Any, title: str = "A chapter, run again") -> str:
             "math_output": "MathML",
             "output_encoding": "unicode",
             "title": title,
-            "initial_header_level": "1",
+            "initial_header_level": "2",
             "report_level": 5,
             "halt_level": 5,
             "warning_stream": io.StringIO(),

@@ -17,8 +17,8 @@ from icl_lib import provenance
 from icl_lib.device import check_device
 from icl_lib.paths import write_atomic, write_json
 from icl_lib.rerun.book import ChapterFile
-from icl_lib.rerun.headline import headline
 from icl_lib.rerun.page import html_page
+from icl_lib.rerun.story import tell
 
 RECORD = "provenance.json"
 
@@ -63,19 +63,12 @@ def exploratory(chapter: ChapterFile, values: Mapping[str, object], device: str)
     return {**chapter.changed(values), **({} if device == "cpu" else {"device": device})}
 
 
-def in_words(values: Mapping[str, object]) -> str:
-    """Values for people, such as ``alpha = 0.5, beta = 1``."""
-    return ", ".join(f"{name} = {value}" for name, value in values.items())
-
-
 def _sha(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def compute(
-    chapter: ChapterFile, job: Job, work: Path, on_cell: Callable[[], None] | None = None, html: bool = False
-) -> str | None:
-    """Run a chapter into the folder ``work``; returns what went wrong, if anything.
+def compute(chapter: ChapterFile, job: Job, work: Path, on_cell: Callable[[], None] | None = None) -> str | None:
+    """Run a chapter into the folder ``work``, with its page; returns what went wrong, if anything.
 
     Raises:
         OSError: if its files cannot be written.
@@ -93,27 +86,14 @@ def compute(
         return problem
     notebook = nbformat.read(target, as_version=4)
     stamp = notebook.metadata["icl_book"]
-    top = [nbformat.v4.new_markdown_cell(_banner(other, stamp), id="run")]
-    if beside := headline(chapter, work):
-        top.append(nbformat.v4.new_markdown_cell(f"**The book's result and this run's**\n\n{beside}", id="headline"))
-    notebook.cells[:0] = top
+    tell(notebook, chapter, other, work)
     write_atomic(target, nbformat.writes(notebook).encode())
-    if html:
-        write_atomic(target.with_suffix(".html"), html_page(notebook, f"{chapter.id}: {chapter.title}").encode())
+    write_atomic(target.with_suffix(".html"), html_page(notebook, f"{chapter.id}: {chapter.title}").encode())
     files = {str(f.relative_to(work)): [f.stat().st_size, _sha(f)] for f in sorted(work.rglob("*")) if f.is_file()}
     asked = {"chapter": chapter.id, "parameters": job.values, "changed": other, "exploratory": bool(other)}
     identity = {"key": job.key, "code": job.code}
     write_json(work / RECORD, {**asked, **identity, **stamp, "files": files})
     return None
-
-
-def _banner(changed: Mapping[str, object], stamp: Mapping[str, object]) -> str:
-    """What stands at the top of a run's notebook."""
-    text = f"computed at commit {stamp['commit']} on {stamp['date']} in {stamp['seconds']} s ({stamp['machine']})"
-    if not changed:
-        return f"*A run {text}*"
-    words = "The text below was written for the ledger's setting; figures and tables are of this run."
-    return f"**Exploratory run**, not at the ledger's setting: {in_words(changed)}. {words}\n\n*{text}*"
 
 
 def publish(work: Path, final: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from icl_lib.paths import write_atomic
 from icl_lib.rerun.gather import FIGURE, TABLE, varied
 from icl_lib.rerun.page import STYLE
-from icl_lib.rerun.point import Job, in_words
+from icl_lib.rerun.point import Job
 from icl_lib.rerun.progress import clock
+from icl_lib.rerun.story import in_words
 from icl_lib.rerun.sweep import State
 
 MOST_ROWS = 2000  # of the table that the page shows
@@ -46,6 +47,8 @@ def write_report(folder: Path, chapter: str, title: str, found: State) -> Path:
 
     parts = [f"<h1>Sweep of {html.escape(chapter)}: {html.escape(title)}</h1>"]
     parts += [f"<p>{html.escape(line)}</p>" for line in summary(found)]
+    left = [f"failed/{key}.ipynb" for key in found.failed]
+    parts += [f'<p>As far as it came: <a href="{at}">{at}</a></p>' for at in left if (folder / at).is_file()]
     picture, table = folder / f"{FIGURE}.png", folder / TABLE
     if picture.is_file():
         data = base64.b64encode(picture.read_bytes()).decode()
@@ -53,8 +56,12 @@ def write_report(folder: Path, chapter: str, title: str, found: State) -> Path:
         parts.append(f'<img alt="{alt}" src="data:image/png;base64,{data}">')
     if table.is_file():
         content = pd.read_csv(table, dtype=str, keep_default_na=False)
+        shown = content.head(MOST_ROWS).map(html.escape)
+        shown.insert(0, "page", [_link(folder, point) for point in shown.pop("folder")])
+        for name in ("estimate", "low", "high"):
+            shown[name] = [f"{float(x):.4g}" if x else "" for x in shown[name]]
         with pd.option_context("display.max_colwidth", None):  # or long lists are cut
-            parts.append(content.head(MOST_ROWS).to_html(index=False, border=0, justify="left"))
+            parts.append(shown.to_html(index=False, border=0, justify="left", escape=False))
         if len(content) > MOST_ROWS:
             parts.append(f"<p>{len(content) - MOST_ROWS} more rows are in {TABLE}.</p>")
     for record in list(found.finished.values())[:1]:
@@ -65,3 +72,9 @@ def write_report(folder: Path, chapter: str, title: str, found: State) -> Path:
     page = folder / "report.html"
     write_atomic(page, f"{head}<body>{''.join(parts)}</body></html>".encode())
     return page
+
+
+def _link(folder: Path, point: str) -> str:
+    """A link from the report to the page of a point; to its folder, if that was computed before points had pages."""
+    page = next((file.relative_to(folder) for file in (folder / point).glob("*.html")), point)
+    return f'<a href="{page}">{Path(point).name[:8]}</a>'

@@ -18,9 +18,10 @@ class RunFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, what ``provenance.json`` says, and the verdict if the chapter records one."""
+    """A finished run: its folder, the page in it, what ``provenance.json`` says, and the verdict if the chapter records one."""
 
     folder: Path
+    page: Path
     record: dict[str, Any]
     verdict: str | None
 
@@ -69,7 +70,7 @@ def run(
         )
     with workplace(final) as place:  # beside the final folder, so that renaming it is one step
         work = place / final.name
-        problem = compute(chapter, job, work, on_cell, html=True)
+        problem = compute(chapter, job, work, on_cell)
         if problem:
             failed = final.with_name(final.name + ".failed.ipynb")
             kept = work / f"{chapter.notebook.stem}.failed.ipynb"
@@ -79,4 +80,5 @@ def run(
         publish(work, final)
     result = final / chapter.id / "result.json"
     verdict = json.loads(result.read_text(encoding="utf-8")).get("verdict") if result.is_file() else None
-    return Run(final, json.loads((final / RECORD).read_text(encoding="utf-8")), verdict)
+    page = final / f"{chapter.notebook.stem}.html"
+    return Run(final, page, json.loads((final / RECORD).read_text(encoding="utf-8")), verdict)

@@ -6,7 +6,6 @@ is there, and two sweeps into one folder share the work.
 
 import contextlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -172,7 +171,7 @@ def run(
         if scheduler != "local":
             return workers.dask(requests, scheduler)
         one_gpu = requests[0].job.device != "cpu"
-        return workers.local(requests, jobs or (1 if one_gpu else len(os.sched_getaffinity(0))))
+        return workers.local(requests, jobs or (1 if one_gpu else workers.processors()))
 
     # First what nobody else has in hand; then, waiting for it, the rest. A Dask worker always waits: the process that holds a
     # point may be the one that has just been killed there.

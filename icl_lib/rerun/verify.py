@@ -11,6 +11,9 @@ from icl_lib.locks import workplace
 from icl_lib.paths import read_yaml
 from icl_lib.rerun.book import ChapterFile
 
+BY_ROUNDING = (
+    "decided-by-rounding"  # tag of a cell whose numbers another processor does not repeat; the chapter says so
+)
 PROVENANCE = ("code_hash", "versions")  # said apart from the numbers
 
 
@@ -71,7 +74,7 @@ def _outputs(committed: Any, again: Any) -> tuple[list[str], int]:
         return ["the code is not that of the committed outputs"], 0
     found = []
     for number, (a, b) in enumerate(zip(old, new), 1):
-        if not near_outputs(a.outputs, b.outputs):
+        if BY_ROUNDING not in a.metadata.get("tags", []) and not near_outputs(a.outputs, b.outputs):
             title = next((line for line in a.source.splitlines() if not line.startswith("#")), "")
             found.append(f"code cell {number} ({title.strip()[:60]}) says something else than the committed outputs")
     return found, len(old)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 Done = tuple[Request, Outcome]
 ANSWERS_WITHIN = 10  # seconds that a scheduler has to answer
+
+
+def processors() -> int:
+    """How many this process may use; where the system does not say, as on macOS, how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_point(request: Request, running: set[subprocess.Popen[bytes]] | None = None) -> Outcome:

@@ -21,6 +21,7 @@ from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
 from icl_lib.softmax.train import Ensemble, check_losses, check_run, stacked_patterns
+from icl_lib.twin import twinned
 from icl_lib.validate import require, require_choice, require_integer
 
 
@@ -81,8 +82,9 @@ def network(config: DeepConfig) -> ModuleType:
 def initial_params(configs: Sequence[DeepConfig]) -> Any:
     """Untrained weights of every member."""
     init: Callable[..., Any] = gpt.init_gpt if network(configs[0]) is gpt else stack.init_stack
-    members = [init(c.model, c.patterns, c.seed) for c in configs]
-    return type(members[0])(*(torch.cat(parts) for parts in zip(*members, strict=True)))
+    members = [[twinned(weight, c.seed) for weight in init(c.model, c.patterns, c.seed)] for c in configs]
+    kind = gpt.GPTParams if network(configs[0]) is gpt else stack.StackParams
+    return kind(*(torch.cat(parts) for parts in zip(*members, strict=True)))
 
 
 def train_deep(

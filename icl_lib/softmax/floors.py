@@ -43,6 +43,15 @@ def exact_counts(alpha: float, n_context: int) -> tuple[int, int]:
     return n_query, min(n_query, n_context - n_query)
 
 
+def exact_alpha(alpha: float, n_context: int) -> float:
+    """The fraction of contexts with a pattern of the task that "exact" prompts really have: counts are whole numbers.
+
+    >>> exact_alpha(alpha=0.6, n_context=10), exact_alpha(alpha=0.6, n_context=2)
+    (0.6, 1.0)
+    """
+    return sum(exact_counts(alpha, n_context)) / n_context
+
+
 def vote_floor(alpha: float, n_context: int, n_idr: int, reading: str = "independent") -> float:
     """Error of the attention voter, as a probability over prompts.
 

@@ -56,12 +56,12 @@ def untrained(configs: Sequence[DeepConfig]) -> Ensemble:
 def mass_history(
     configs: Sequence[DeepConfig], tasks: Sequence[Tasks], prompts: PromptConfig, every: int
 ) -> tuple[pd.DataFrame, Ensemble]:
-    """Train, measuring ``layer_masses`` at step 0 and every so many steps (column step); and the trained ensemble."""
+    """Train, measuring ``layer_masses`` at step 0, every so many steps and the last (column step); and the trained ensemble."""
     start = untrained(configs)
     found = [layer_masses(start, tasks, prompts).assign(step=0)]
 
     def measure(step: int, params: Any) -> None:
-        if step % every == 0:
+        if step % every == 0 or step == configs[0].n_steps:
             found.append(layer_masses(start._replace(params=params), tasks, prompts).assign(step=step))
 
     trained = train_deep(configs, measure)

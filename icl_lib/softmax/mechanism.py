@@ -95,6 +95,8 @@ def mass_of_gap(gap: Float[Tensor, " E"], n_same: int, n_context: int) -> Float[
     >>> round(float(mass_of_gap(torch.tensor([0.0]), n_same=3, n_context=10)), 4)
     0.3
     """
+    if n_same == n_context:
+        return torch.ones_like(gap)
     return (gap + math.log(n_same / (n_context - n_same))).sigmoid()
 
 

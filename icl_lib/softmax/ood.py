@@ -48,7 +48,7 @@ def frames(
     s1: float,
     n_frames: int,
     n_odr: int = 3,
-    n_odi: int = 24,
+    n_odi: int | None = None,
     norm: str = "kept",
     span: str = "inside",
 ) -> Patterns:
@@ -56,11 +56,12 @@ def frames(
 
     Args:
         s1, norm: coefficient sum and construction of mu', see ``patterns.ood_mixing``.
+        n_odi: M2', by default as many irrelevant patterns as were trained.
         span: nu' "inside" span(nu), as the theorem has it, or "outside" the span of all trained patterns.
     """
     require_integer("n_frames", n_frames, 1, FRAMES)
     require_choice("span", span, ("inside", "outside"))
-    made = []
+    n_odi, made = patterns.counts[1] if n_odi is None else n_odi, []
     for i, seed in enumerate(seeds):
         trained = patterns._replace(basis=patterns.basis[i])
         for frame in range(n_frames):

@@ -17,6 +17,7 @@ from icl_lib.softmax.model import ModelConfig, Params, backward, hinge, init_par
 from icl_lib.softmax.patterns import PatternConfig, Patterns, draw_patterns, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, TaskTable, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks, check_tasks
+from icl_lib.twin import twinned
 from icl_lib.validate import require, require_integer, require_number
 
 CHUNK = 8  # steps whose prompts are drawn together; part of the random stream, so not a setting
@@ -24,7 +25,16 @@ EXPLODED = 1e3  # the hinge loss starts at 1 or below; a mean above this is dive
 
 
 class Diverged(RuntimeError):
-    """Training produced a non-finite or exploding loss; the message names member, step and step size."""
+    """Training produced a non-finite or exploding loss; the message names member, step and step size.
+
+    Attributes:
+        members: all whose loss did so at this step.
+        step: the number of steps taken before.
+    """
+
+    def __init__(self, message: str, members: Sequence[int] = (), step: int = 0) -> None:
+        super().__init__(message)
+        self.members, self.step = tuple(members), step
 
 
 def check_run(config: Any) -> None:
@@ -123,6 +133,7 @@ def stacked_patterns(configs: Sequence[Any]) -> Patterns:
 def initial_state(configs: Sequence[TrainConfig]) -> State:
     """Untrained weights of every member."""
     members = [init_params(c.model, c.patterns, c.seed) for c in configs]
+    members = [Params(*(twinned(weight, c.seed) for weight in p)) for p, c in zip(members, configs, strict=True)]
     params = Params(*(torch.cat(parts) for parts in zip(*members, strict=True)))
     return State(0, params, torch.zeros(len(configs), 0))
 
@@ -152,13 +163,12 @@ def _batches(configs: Sequence[TrainConfig], start: int, device: torch.device) -
 
 
 def check_losses(configs: Sequence[Any], loss: Float[Tensor, " E"], step: int) -> None:
-    """Raise Diverged for the first member whose loss is not below ``EXPLODED``."""
-    if not bool((loss < EXPLODED).all()):
-        worst = int((~(loss < EXPLODED)).nonzero()[0])
-        c = configs[worst]
-        raise Diverged(
-            f"loss {loss[worst]:.3g} at step {step} with step_size={c.step_size} (member {worst}, seed {c.seed})"
-        )
+    """Raise Diverged, naming the first of the members whose loss is not below ``EXPLODED``."""
+    members = (~(loss < EXPLODED)).nonzero().flatten().tolist()
+    if members:
+        worst, c = members[0], configs[members[0]]
+        where = f"step {step} with step_size={c.step_size} (member {worst}, seed {c.seed})"
+        raise Diverged(f"loss {loss[worst]:.3g} at {where}", members, step)
 
 
 def train_steps(

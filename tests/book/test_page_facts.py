@@ -11,6 +11,7 @@ from bs4 import BeautifulSoup
 from docutils import nodes
 
 from _ext.page_facts import counts
+from icl_lib import rounding
 from icl_lib.claims import load_claims
 from icl_lib.rerun.book import chapters
 from icl_lib.scoreboard import PAPERS, scoreboard
@@ -48,7 +49,14 @@ def test_a_chapter_says_what_the_ledger_and_the_records_say(html: Path, name: st
             assert facts[0] == f"Open question {claim.id}"
         else:
             assert facts[:2] == [f"Claim {claim.id}", f"{PAPERS[claim.paper]}, {claim.where}"]
-        assert seeds and facts[-1] == f"{seeds[1]} seeds"
+        assert seeds and f"{seeds[1]} seeds" in facts
+        moved = rounding.moves(Path.cwd(), claim.id)
+        named = [name for name, move in moved.items() if move > rounding.LEVEL]
+        assert [fact.partition(":")[0] for fact in facts if "rounding" in fact] == (
+            [f"rounding moves {max(named, key=lambda name: moved[name])}"]
+            if named
+            else ["rounding decides nothing"] * bool(moved)
+        )
     else:
         assert not any(fact.startswith("Claim") or fact.endswith("seeds") for fact in facts)
     command = f"make book CHAPTER={chapter.notebook.stem}"

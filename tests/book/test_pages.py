@@ -45,6 +45,10 @@ CUT_CODE = """() => [...document.querySelectorAll('article pre')]
     .filter(e => e.querySelector('.code-line') && e.clientWidth && e.closest('.cell_input'))
     .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 80))"""
 
+# A formula within a line has no room for a scroll bar.
+BARS_IN_LINES = """() => [...document.querySelectorAll('mjx-container:not([display="true"])')]
+    .filter(e => getComputedStyle(e).overflowX !== 'visible' || getComputedStyle(e).overflowY !== 'visible').length"""
+
 
 def is_remote(address: str) -> bool:
     return address.startswith(("http:", "https:", "//"))
@@ -88,6 +92,7 @@ def test_page_in_browser(html: Path, visit: Visit, name: str) -> None:
     text = visit.page.evaluate(VISIBLE_TEXT)
     raw = re.search(r".{0,40}(\$\$|\\\(|\\\[|\\[a-zA-Z]{2,}|\$[^$\n]{1,60}[_^\\][^$\n]{1,60}\$).{0,40}", text)
     assert raw is None, f"raw TeX: {raw.group()!r}"
+    assert visit.page.evaluate(BARS_IN_LINES) == 0
     assert visit.page.evaluate(BROKEN_PICTURES) == []
     assert visit.page.locator("article img:not([alt])").count() == 0
     assert visit.page.evaluate(CUT_CODE) == []

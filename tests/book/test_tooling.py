@@ -346,24 +346,6 @@ def test_make_book_of_one_chapter_touches_no_committed_file() -> None:
     assert git_state() == before
 
 
-@pytest.mark.parametrize(
-    ("stub", "remedy"),
-    [
-        ("exit 1", "Python 3.11 or 3.12 is needed"),
-        ('case "$2" in *ensurepip*) exit 1;; esac', "apt-get install python3.11-venv"),
-    ],
-)
-def test_missing_python_is_one_line(tmp_path: Path, stub: str, remedy: str) -> None:
-    for name in ("python3", "python3.11", "python3.12"):
-        (tmp_path / name).write_text(f"#!/bin/sh\n{stub}\n")
-        (tmp_path / name).chmod(0o755)
-    command = ["/bin/sh", "tools/env.sh", str(tmp_path / "venv")]
-    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": str(tmp_path)})
-    assert done.returncode == 1
-    assert remedy in done.stderr
-    assert len((done.stdout + done.stderr).splitlines()) == 1
-
-
 def test_a_broken_chapter_is_named_in_one_line_and_clutter_is_ignored(book: Path) -> None:
     copy = book / "chapters/one-Copy1.ipynb"
     shutil.copyfile(book / "chapters/one.ipynb", copy)

@@ -51,7 +51,7 @@ def test_a_run_is_told_and_stamped(
         assert record["versions"].get("device") == (device if other else None)
         assert ("device cuda:1" in record["machine"]) is other and "device" not in record["parameters"]
         first = nbformat.read(out / "T1_toy.ipynb", as_version=4).cells[0].source
-        assert first.startswith("**Exploratory run**, not at the ledger's setting: device = cuda:1.") is other
+        assert ("**Exploratory run**, not at the ledger's setting: device = cuda:1." in first) is other
         assert ("exploratory: device = cuda:1" in capsys.readouterr().out) is other
     plain = json.loads((tmp_path / "cpu/provenance.json").read_text())
     assert plain["key"] != record["key"] and plain["parameters"] == record["parameters"]
@@ -90,7 +90,7 @@ def test_points_of_a_sweep(chapter: ChapterFile, monkeypatch: pytest.MonkeyPatch
     known = sweep.known_jobs(there.folder, chapter.book)[1]  # the table is about one device
     assert known == list(there.jobs)
     gather(there.folder, sweep.state(there.folder, known))
-    assert all(line.endswith(",True") for line in lines((there.folder / "table.csv").read_text())[1:])
+    assert all(",True,points/" in line for line in lines((there.folder / "table.csv").read_text())[1:])
     assert len(sweep.state(here.folder, here.jobs).finished) == 2
 
 

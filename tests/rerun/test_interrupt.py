@@ -6,20 +6,21 @@ import time
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.rerun.toy import command, environment, icl, lines
 
 
 def kernels(out: Path) -> list[str]:
-    """Process numbers of the kernels that write below a folder."""
+    """Numbers of the kernels that write below a folder."""
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in psutil.process_iter():
         try:
-            ours = f"ICL_BOOK_OUT={out}".encode() in (process / "environ").read_bytes()
-            if ours and b"icl_lib.rerun.kernel" in (process / "cmdline").read_bytes():
-                found.append(process.name)
-        except OSError:  # it has just ended, or is not ours to look at
+            ours = process.environ().get("ICL_BOOK_OUT", "").startswith(str(out))
+            if ours and "icl_lib.rerun.kernel" in process.cmdline():
+                found.append(str(process.pid))
+        except psutil.Error:  # it has just ended, or is not ours to look at
             continue
     return found
 

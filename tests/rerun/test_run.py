@@ -110,10 +110,13 @@ def test_run_gives_notebook_page_results_and_provenance(book: Path, tmp_path: Pa
     assert record["exploratory"] and record["changed"] == {"alpha": 0.25, "shape": CODE, "n_seeds": 5}
     assert record["parameters"]["beta"] == 1 and {"commit", "date", "versions", "seconds", "code"} <= set(record)
     notebook = nbformat.read(out / "T1_toy.ipynb", as_version=4)
-    assert notebook.cells[0].source.startswith("**Exploratory run**, not at the ledger's setting: n_seeds = 5, alpha")
+    top = notebook.cells[0].source
+    assert top.startswith("# A toy, $x^2$\n\n**Exploratory run**, not at the ledger's setting: n_seeds = 5, alpha")
+    assert "**Verdict of this run: reproduced.**" in top and "book's verdict" not in top  # nothing is committed
     page = (out / "T1_toy.html").read_text()
     assert "slope 0.250" in page and "<math" in page and not re.search(r'<script|<link|src="http|url\(.?http', page)
-    assert "| `slope` | – | 0.25 [0.15, 0.35], n = 5: reproduced |" in notebook.cells[1].source
+    assert "| `slope` | 0.25 [0.15, 0.35], n = 5: reproduced | – |" in top
+    assert str(out / "T1_toy.html") in done.stdout
     assert "<td>0.25 [0.15, 0.35], n = 5: reproduced</td>" in re.sub(r"</?p>", "", page)
     assert not (book / "figures").exists()
 
@@ -200,8 +203,8 @@ def test_committed_and_new_result_side_by_side(book: Path, tmp_path: Path) -> No
     shown = "2 [1.5, 2.5], n = 10: partly"
     assert headline(books.find("T1", book), tmp_path).splitlines()[2:5] == [
         f"| `slope` | {shown} | {shown} |",
-        f"| `gone` | {shown} | – |",
-        f"| `new` | – | {shown} |",
+        f"| `gone` | – | {shown} |",
+        f"| `new` | {shown} | – |",
     ]
     assert headline(books.find("T1", book), tmp_path / "none") == ""
 

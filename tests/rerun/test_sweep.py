@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -24,10 +25,15 @@ def table(folder: Path) -> str:
 
 def test_table_and_figure(shared: Path, uninterrupted: str) -> None:
     first, *rest = lines(uninterrupted)
-    assert first == "alpha,beta,clause,quantity,estimate,low,high,n,verdict,exploratory"
-    assert rest[0] == "0.25,1,slope,value,0.25,0.15,0.35,3,reproduced,True"
-    assert rest[-1] == "0.5,2,slope,control,-1.0,-1.1,-0.9,3,reproduced,True"
+    assert first == "alpha,beta,clause,quantity,estimate,low,high,n,verdict,exploratory,folder"
+    assert rest[0].startswith("0.25,1,slope,value,0.25,0.15,0.35,3,reproduced,True,points/")
+    assert rest[-1].startswith("0.5,2,slope,control,-1.0,-1.1,-0.9,3,reproduced,True,points/")
     assert len(rest) == 8
+
+    for line in rest:  # a page a point, that says which one it is; the report links to it
+        page = shared / "plain" / line.rpartition(",")[2] / "T1_toy.html"
+        alpha, beta, *_ = line.split(",")
+        assert f"slope {float(alpha) * float(beta):.3f}" in page.read_text()
 
     assert {"figure.png", "figure.svg", "figure.json"} <= {p.name for p in (shared / "plain").iterdir()}
     assert not list((shared / "plain/work").iterdir())
@@ -54,6 +60,8 @@ def test_failures_are_kept_and_retried_on_demand(shared: Path, tmp_path: Path, u
     assert icl(shared, "report", out).stdout.strip() == str(out / "report.html")
     page = (out / "report.html").read_text()
     assert "no result at alpha = 0.5" in page and "data:image/png;base64," in page and "http" not in page
+    links = set(re.findall(r'<a href="([^"]+)">', page))
+    assert len(links) == 4 and all((out / link).is_file() for link in links)  # two points, two that failed
 
     retried = icl(shared, "sweep", "T1", *GRID, "--jobs", 2, "--retry", "--out", out)
     assert retried.returncode == 0, retried.stderr

@@ -1,0 +1,90 @@
+"""Every recorded number beside that of its twin, whose weights start 1e-7 of their size elsewhere: ``make twins``.
+
+What moves by more than a tenth of its half width is decided by rounding as much as by the seeds, and its chapter says so.
+"""
+
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from icl_lib import rounding
+from icl_lib.paths import root, write_atomic
+from icl_lib.rerun.compare import code_cells
+from icl_lib.rerun.near import near_outputs
+from tools import notebooks
+
+CHECKED = "# NBVAL_CHECK_OUTPUT"
+
+
+class Move(NamedTuple):
+    """One clause, or its control, of a chapter and of its twin.
+
+    Attributes:
+        claim, clause, part: which; part is "value" or "control".
+        setting: "recorded", or "reduced" where the recorded one takes too long.
+        estimate, half_width, twin: over seeds; the estimate of the twin.
+        moved: |twin - estimate| in half widths; infinite where the half width is 0 and the estimate moved.
+        verdict, twin_verdict: of the clause.
+    """
+
+    claim: str
+    clause: str
+    part: str
+    setting: str
+    estimate: float
+    half_width: float
+    twin: float
+    moved: float
+    verdict: str
+    twin_verdict: str
+
+
+def moves(result: Mapping[str, Any], twin: Mapping[str, Any], setting: str) -> Iterator[Move]:
+    """The clauses of one result beside those of its twin."""
+    for clause, one in result["clauses"].items():
+        other = twin["clauses"][clause]
+        for part in ("value", "control"):
+            a, b, half = one[part]["estimate"], other[part]["estimate"], (one[part]["high"] - one[part]["low"]) / 2
+            moved = abs(b - a) / half if half else math.inf if b != a else 0.0
+            verdicts = one["verdict"], other["verdict"]
+            yield Move(result["claim"], clause, part, setting, a, half, b, moved, *verdicts)
+
+
+def far_cells(notebook: Path, twin: Path) -> list[int]:
+    """Which of the cells that tests check say something else in the twin, by the tests' own rule; from 1."""
+    pairs = zip(code_cells(notebooks.load(notebook)), code_cells(notebooks.load(twin)), strict=True)
+    checked = [(n, a, b) for n, (a, b) in enumerate(pairs, 1) if a.source.startswith(CHECKED)]
+    records = "chapter.record("  # its output names the setting, which is another
+    return [n for n, a, b in checked if records not in a.source and not near_outputs(a.outputs, b.outputs)]
+
+
+def main(build: Path) -> None:
+    found: list[Move] = []
+    far = []
+    for path in notebooks.chapters():
+        setting, run = ("reduced", "reference") if notebooks.heavy(path) else ("recorded", "run")
+        plain = build / run / (path.name if setting == "reduced" else path)
+        twin = build / "twins" / path.name
+        for result in sorted(plain.with_suffix(".out").glob("*/result.json")):
+            other = twin.with_suffix(".out") / result.parent.name / "result.json"
+            one, twins = (json.loads(p.read_text(encoding="utf-8")) for p in (result, other))
+            found += moves(one, twins, setting)
+        if plain.is_file() and twin.is_file() and (cells := far_cells(plain, twin)):
+            far.append(f"{notebooks.label(path)}: code cells {', '.join(map(str, cells))}")
+    table = pd.DataFrame(found).sort_values(["claim", "clause", "part"])
+    text = io.StringIO()
+    table.to_csv(text, index=False, lineterminator="\n", float_format="%.6g")
+    write_atomic(root() / rounding.FILE, text.getvalue().encode())
+    named = table[table["moved"] > rounding.LEVEL].sort_values("moved", ascending=False)
+    print(f"{len(table)} numbers, {len(named)} moved by more than {rounding.LEVEL:g} of their half width")
+    print(named[["claim", "clause", "part", "setting", "moved", "verdict", "twin_verdict"]].to_string(index=False))
+    print("cells that tests check and that say something else in the twin:", *far or ["none"], sep="\n  ")
+
+
+if __name__ == "__main__":
+    main(Path("_build/book"))

@@ -1,0 +1,48 @@
+"""Of a sweep in which some members diverge, the others are what they are alone."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from icl_lib.softmax.deep import DeepConfig, train_deep
+from icl_lib.softmax.stack import StackConfig
+from icl_lib.softmax.survivors import survivors
+from icl_lib.softmax.tasks import uniform_cover
+from icl_lib.softmax.train import Diverged, TrainConfig, train
+from icl_lib.validate import ConfigError
+
+CALM = [TrainConfig(uniform_cover(6, 3, seed), seed=seed, n_steps=6, batch_size=16) for seed in range(4)]
+
+
+def test_those_that_are_left_are_what_they_are_alone() -> None:
+    mixed = [replace(c, step_size=1e6) if c.seed in (1, 2) else c for c in CALM]
+    left, fate = survivors(train, mixed)
+    assert left is not None and left.seeds == [0, 3]
+    assert fate["seed"].tolist() == [0, 1, 2, 3] and fate["diverged"].tolist() == [False, True, True, False]
+    assert (fate.loc[[0, 3], "step"] == 6).all() and (fate.loc[[1, 2], "step"] < 6).all()
+    for place, config in enumerate((mixed[0], mixed[3])):
+        alone = train([config])
+        assert torch.equal(left.params.w_o[place], alone.params.w_o[0])
+
+
+def test_nobody_or_everybody_diverges() -> None:
+    left, fate = survivors(train, CALM)
+    assert left is not None and torch.equal(left.losses, train(CALM).losses) and not fate["diverged"].any()
+    left, fate = survivors(train, [replace(c, step_size=1e6) for c in CALM])
+    assert left is None and fate["diverged"].all()
+    with pytest.raises(ConfigError, match="configs"):
+        survivors(train, [])
+
+
+def test_deep_networks_too() -> None:
+    sgd = {"optimiser": "sgd", "step_size": 0.1, "n_steps": 4, "batch_size": 8, "model": StackConfig(depth=2, m=10)}
+    calm = [DeepConfig(c.tasks, c.seed, **sgd) for c in CALM[:2]]
+    left, fate = survivors(train_deep, [calm[0], replace(calm[1], step_size=1e6)])
+    assert left is not None and left.seeds == [0] and fate["diverged"].tolist() == [False, True]
+
+
+def test_divergence_names_all_members_of_its_step() -> None:
+    with pytest.raises(Diverged, match="member 1, seed 1") as caught:
+        train([CALM[0], *(replace(c, step_size=1e6) for c in CALM[1:])])
+    assert caught.value.members == (1, 2, 3) and caught.value.step > 0
