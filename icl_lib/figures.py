@@ -1,6 +1,7 @@
 """One visual language for all figures, and figures saved with their data and provenance."""
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +75,9 @@ def shades(n: int) -> list[tuple[float, ...]]:
 
 
 def plain_ticks(axis: Axis, ticks: Sequence[float] | None = None) -> None:
-    """Plain numbers on a logarithmic axis: the given ticks, or 1, 2, 5 of every decade."""
+    """Plain numbers on a logarithmic axis: the given ticks, or 1, 2, 5 of every decade; as it is where nothing was drawn."""
+    if not math.isfinite(axis.get_minpos()):
+        return
     axis.set_major_locator(FixedLocator(list(ticks)) if ticks is not None else LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())

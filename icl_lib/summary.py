@@ -32,7 +32,7 @@ def seed_interval(table: pd.DataFrame, value: str, level: float = 0.95) -> Inter
 def summarise(
     table: pd.DataFrame, by: Sequence[str], value: str, together: bool = False, level: float = 0.95
 ) -> pd.DataFrame:
-    """One row per setting: the columns of ``by``, estimate, low, high, n.
+    """One row per setting: the columns of ``by``, estimate, low, high, n. No row of ``table``, no row.
 
     Args:
         table: one row per seed and setting.
@@ -44,6 +44,8 @@ def summarise(
     [[0.4, 2.0, 2.0], [0.8, 5.0, 2.0]]
     """
     groups = list(table.groupby(list(by), sort=False))
+    if not groups:  # columns that can be drawn and logarithms taken of
+        return table[list(by)].assign(estimate=np.nan, low=np.nan, high=np.nan, n=0)
     each = simultaneous(level, len(groups)) if together else level
     rows = [(*key, *seed_interval(part, value, each)) for key, part in groups]
     return pd.DataFrame(rows, columns=[*by, "estimate", "low", "high", "n"])

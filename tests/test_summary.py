@@ -29,6 +29,18 @@ def test_shares_outside_the_unit_interval_are_refused(bad: list[float]) -> None:
         share_interval(bad)
 
 
+def test_no_seed_at_all_is_refused() -> None:
+    """No seed with a lucky neuron was a division by zero."""
+    with pytest.raises(ConfigError, match=r"shares=\[\]: must be one share per seed"):
+        share_interval([])
+
+
+def test_of_no_row_there_is_no_setting_and_it_can_be_drawn() -> None:
+    table = pd.DataFrame({"x": [1.0], "seed": [0], "steps": [3.0]})
+    found = summarise(table[table["x"] > 1], ["x"], "steps")
+    assert found.empty and {*found.dtypes.iloc[:4].astype(str)} == {"float64"}
+
+
 def test_smallest_and_largest_of_several_means() -> None:
     table = pd.DataFrame({"estimate": [0.2, 0.5], "low": [0.1, 0.05], "high": [0.9, 0.6], "n": [10, 12]})
     assert least(table) == (0.2, 0.05, 0.6, 10)

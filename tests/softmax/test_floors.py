@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_lib.softmax.floors import bayes_floor, exact_counts, needed_context, vote_floor
+from icl_lib.softmax.floors import bayes_floor, exact_alpha, exact_counts, needed_context, vote_floor
 from icl_lib.validate import ConfigError
 
 Prompt = tuple[tuple[int, int], ...]  # (pattern, label) of each context
@@ -163,3 +163,9 @@ def test_refuses_what_takes_too_long_and_what_never_ends() -> None:
         needed_context(0.5, 6, 0)
     with pytest.raises(ConfigError, match="alpha=0: must be in .*1/2 at every length"):
         needed_context(0, 6, 0.1)
+
+
+def test_exact_prompts_say_which_fraction_they_really_have() -> None:
+    assert exact_alpha(0.8, 20) == 0.8 and exact_alpha(0.6, 2) == exact_alpha(0.1, 2) == 1.0
+    for alpha, length in product((0.0, 0.1, 0.33, 0.8, 1.0), (1, 2, 7, 400)):
+        assert alpha <= exact_alpha(alpha, length) + 1e-9 <= min(1.0, alpha + 2 / length) + 2e-9

@@ -78,6 +78,7 @@ def test_a_stack_of_one_layer_is_the_one_layer_model() -> None:
 def test_history_starts_untrained_and_ends_trained() -> None:
     history, ensemble = mass_history(CONFIGS, UNSEEN, TEST, 3)
     assert history["step"].unique().tolist() == [0, 3, 6]
+    assert mass_history(CONFIGS, UNSEEN, TEST, 4)[0]["step"].unique().tolist() == [0, 4, 6]  # the last step in any case
     for step, state in ((0, untrained(CONFIGS)), (6, train_deep(CONFIGS))):
         alone = layer_masses(state, UNSEEN, TEST)
         np.testing.assert_allclose(history[history["step"] == step]["mass"], alone["mass"], rtol=1e-5)

@@ -117,6 +117,11 @@ def test_score_gap_and_label_to_feature_of_known_weights() -> None:
     torch.testing.assert_close(label_to_feature(params, patterns, one), torch.full((2,), 3.0), rtol=1e-4, atol=1e-5)
 
 
+def test_all_attention_is_on_contexts_that_are_all_of_one_pattern() -> None:
+    """One context was a division by zero."""
+    assert mass_of_gap(torch.tensor([0.0, 2.0]), n_same=1, n_context=1).tolist() == [1.0, 1.0]
+
+
 def test_mass_of_a_gap_is_the_models_attention_at_the_start() -> None:
     """W_Q = W_K = delta gives equal gaps, so without irrelevant parts the formula is exact."""
     patterns = stack_patterns([draw_patterns(PATTERNS, seed) for seed in (0, 3)])

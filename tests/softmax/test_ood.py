@@ -28,6 +28,7 @@ TRAINED = stack_patterns([draw_patterns(PATTERNS, seed) for seed in (0, 3)])
 def test_geometry_of_the_frames(span: str) -> None:
     new = frames(TRAINED, [0, 3], 0.7, 3, n_odr=3, n_odi=4, span=span)
     assert new.basis.shape == (6, 3 + 4 + 1, 19) and new.counts == (3, 4)
+    assert torch.equal(frames(TRAINED, [0, 3], 0.7, 3, span=span).basis, new.basis)  # as many nu' as nu
     for row in range(6):
         trained = TRAINED._replace(basis=TRAINED.basis[row // 3])
         relevant, irrelevant = new.relevant[row], new.irrelevant[row]
