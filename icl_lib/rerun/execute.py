@@ -53,11 +53,12 @@ def commit(folder: Path | None = None) -> str:
         return f"unknown ({said[0] if said else f'git ended with {error.returncode}'})"
 
 
-def machine(versions: Mapping[str, str] | None = None) -> str:
+def machine(versions: Mapping[str, str] | None = None, processor: str | None = None) -> str:
     """System, processors and versions, by default those of this process, in one line."""
     known = provenance.versions("cpu") if versions is None else versions
     words = ", ".join(f"{name} {version}" for name, version in known.items())
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, {words}"
+    processor = processor or provenance.processor()
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} x {processor}, {words}"
 
 
 @contextlib.contextmanager
@@ -156,7 +157,7 @@ def run(
                 if STILLBORN not in str(error):
                     raise
                 execute()
-            versions = kernel.said_versions(Path(folder)) or provenance.versions(device)
+            versions, processor = kernel.said(Path(folder)) or (provenance.versions(device), None)
     except Exception as error:
         if running.is_file():
             running.rename(failed)
@@ -168,7 +169,12 @@ def run(
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     done = nbformat.read(running, as_version=4)
     seconds = round(time.monotonic() - started, 1)
-    done.metadata["icl_book"] = {**stamp, "seconds": seconds, "machine": machine(versions), "versions": versions}
+    done.metadata["icl_book"] = {
+        **stamp,
+        "seconds": seconds,
+        "machine": machine(versions, processor),
+        "versions": versions,
+    }
     nbformat.write(done, target)
     running.unlink()
     return None

@@ -59,10 +59,13 @@ def isolated(folder: Path) -> Iterator[None]:
         os.environ.update(before)
 
 
-def said_versions(folder: Path) -> dict[str, str] | None:
-    """The versions that the last kernel of a folder computed with; None if none has started."""
-    file = folder / "versions.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+def said(folder: Path) -> tuple[dict[str, str], str] | None:
+    """The versions and the processor that the last kernel of a folder computed with; None if none has started."""
+    file = folder / "said.json"
+    if not file.is_file():
+        return None
+    versions, processor = json.loads(file.read_text(encoding="utf-8"))
+    return versions, processor
 
 
 class Kernel(IPKernelApp):
@@ -73,5 +76,6 @@ class Kernel(IPKernelApp):
 
 
 if __name__ == "__main__":
-    write_atomic(Path(os.environ[FOLDER]) / "versions.json", json.dumps(provenance.versions()).encode())
+    about = [provenance.versions(), provenance.processor()]
+    write_atomic(Path(os.environ[FOLDER]) / "said.json", json.dumps(about).encode())
     Kernel.launch_instance()

@@ -30,7 +30,8 @@ class PromptConfig:
         kappa_max: K; the irrelevant part is kappa * nu with kappa uniform on [-K, K]. The paper has K <= 1/2.
         reading: "independent": each context carries mu_a w.p. alpha/2, mu_b w.p. alpha/2, each other
             pattern w.p. (1 - alpha)/(M1 - 2). "exact": the numbers of contexts with the query's
-            and its partner's pattern are those of ``floors.exact_counts``; the rest are uniform over the others.
+            and its partner's pattern are those of ``floors.exact_counts``; the rest are uniform over the others. In short
+            prompts that is another fraction than alpha: ``floors.exact_alpha``.
     """
 
     alpha: float = 0.8
