@@ -1,10 +1,11 @@
 """How tests and nbval run here.
 
-Processes and kernels import this checkout's library, whose environment it may be. Checked outputs are judged by
-`icl_lib.rerun.near`, and a kernel that does not start gets a second chance.
+Processes import this checkout's library, whose environment it may be. Notebooks run in our own kernel, which gets a second
+chance to start; checked outputs are judged by `icl_lib.rerun.near`.
 """
 
 import os
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,16 @@ from typing import Any
 from nbval import kernel
 from nbval.plugin import IPyNbCell
 
+from icl_lib.notebooks import COPY
+from icl_lib.rerun.kernel import OurKernel, isolated
 from icl_lib.rerun.near import near_outputs
+from icl_lib.rerun.terminal import need_no_home
 
 os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # this process: pyproject.toml
+need_no_home()
+collect_ignore_glob = [COPY, "**/.*"]
 
+place = tempfile.TemporaryDirectory(prefix="icl-kernel-", ignore_cleanup_errors=True)
 letter_by_letter, start_once = IPyNbCell.compare_outputs, kernel.start_new_kernel
 
 
@@ -32,11 +39,13 @@ def compare_outputs(self: Any, test: Any, ref: Any, skip_compare: Any = None) ->
 
 def start_new_kernel(*args: Any, **kwargs: Any) -> Any:
     """Two kernels that start at the same moment, of two test processes, may pick the same ports; one of them then dies."""
-    try:
-        return start_once(*args, **kwargs)
-    except RuntimeError as error:
-        warnings.warn(f"a kernel was started again: {error}", stacklevel=1)
-        return start_once(*args, **kwargs)
+    with isolated(Path(place.name)):
+        try:
+            return start_once(*args, **kwargs)
+        except RuntimeError as error:
+            warnings.warn(f"a kernel was started again: {error}", stacklevel=1)
+            return start_once(*args, **kwargs)
 
 
 IPyNbCell.compare_outputs, kernel.start_new_kernel = compare_outputs, start_new_kernel
+kernel.NbvalKernelspecManager = OurKernel  # whatever kernel is asked for

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,32 +12,40 @@ from typing import Any
 
 from doit.exceptions import UnmetDependency
 
-from icl_lib.rerun import book
+from icl_lib.notebooks import read_cells
+from icl_lib.rerun import book, terminal
+from icl_lib.validate import ConfigError, require
 from tools import execute, notebooks, render
 
 BUILD = Path(os.environ.get("BUILD") or "_build/book")
 CHAPTER, HEAVY = os.environ.get("CHAPTER"), os.environ.get("HEAVY") == "1"
 
+terminal.print_anything()
+terminal.need_no_home()
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it quietly
 ALL = notebooks.chapters()
 LEFT_OUT = {
     path: "This chapter takes too long for every reader's machine: it shows its committed outputs. `make book HEAVY=1` runs it."
     for path in ALL
     if notebooks.heavy(path) and not HEAVY
 }
-if CHAPTER:
-    chosen = []
-    for name in CHAPTER.split(","):
-        found = [path for path in ALL if name in (path.stem, notebooks.label(path), str(path))]
-        found = found or [path for path in ALL if name == path.parent.name and path not in LEFT_OUT]
-        if not found:
-            names = [
-                *dict.fromkeys(path.parent.name for path in ALL if path.parent.parent.name),
-                *(p.stem for p in ALL),
-            ]
-            sys.exit(f"no chapter is called {name}; there are: {', '.join(names)}")
-        chosen += found
-    note = "This chapter was not run in this build: it shows its committed outputs."
-    LEFT_OUT = dict.fromkeys([path for path in ALL if path not in chosen], note)
+try:
+    for path in [*ALL, *notebooks.summaries()]:
+        read_cells(path)  # all of them are pages
+    if CHAPTER:
+        PARTS = list(dict.fromkeys(path.parent.name for path in ALL if path.parent.parent.name))
+        chosen = []
+        for name in CHAPTER.split(","):
+            part = [path for path in ALL if name in PARTS and name == path.parent.name and path not in LEFT_OUT]
+            found = part or [book.find_file(name, Path(), PARTS)]
+            require(
+                set(found) <= set(ALL), "CHAPTER", name, "a chapter: this page shows the results of all, at the end"
+            )
+            chosen += found
+        note = "This chapter was not run in this build: it shows its committed outputs."
+        LEFT_OUT = dict.fromkeys([path for path in ALL if path not in chosen], note)
+except ConfigError as error:
+    sys.exit(str(error))
 # What takes longest comes first, so that no core waits for a long chapter at the end; what was never timed comes before it.
 SECONDS = {chapter.notebook.resolve(): book.recorded_seconds(chapter) for chapter in book.chapters(Path.cwd())}
 RUN = [path for path in ALL if path not in LEFT_OUT]
@@ -135,8 +144,10 @@ def task_collect() -> dict[str, Any]:
         (BUILD / "figures").mkdir(parents=True)
         for path in RUN:
             if output_folder(path).is_dir():
-                shutil.copytree(output_folder(path), BUILD / "figures", dirs_exist_ok=True)
-        (BUILD / "ran.json").write_text(json.dumps([str(path) for path in RUN]))
+                shutil.copytree(
+                    output_folder(path), BUILD / "figures", dirs_exist_ok=True, copy_function=shutil.copyfile
+                )
+        (BUILD / "ran.json").write_text(json.dumps([str(path) for path in RUN]), encoding="utf-8")
 
     return {"actions": [collect], "task_dep": ["run_chapters"], "doc": ""}
 

@@ -73,7 +73,7 @@ def plain_defaults(
 
 
 def first_line(file: Path) -> str:
-    return (ast.get_docstring(ast.parse(file.read_text())) or "").partition("\n")[0]
+    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
 class Modules(SphinxDirective):

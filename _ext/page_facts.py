@@ -64,7 +64,7 @@ def facts(chapter: ChapterFile, reading: tuple[str, str], figures: Path) -> list
         said.append((f"{minutes(seconds)} to run on two cores", how))
     result = figures / chapter.id / "result.json"
     if result.is_file():
-        n = min(clause["value"]["n"] for clause in json.loads(result.read_text())["clauses"].values())
+        n = min(clause["value"]["n"] for clause in json.loads(result.read_text(encoding="utf-8"))["clauses"].values())
         said.append((f"{n} seeds", f"The smallest number of any clause (figures/{chapter.id}/result.json)"))
     if moved := rounding.moves(chapter.book, chapter.id):
         clause = max(moved, key=lambda name: moved[name])

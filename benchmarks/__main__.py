@@ -22,6 +22,7 @@ from benchmarks.case import COLUMNS, REPETITIONS, Row, take_turns
 from benchmarks.results import APART, FILE, compared, load
 from icl_lib.paths import write_atomic, write_json
 from icl_lib.provenance import versions
+from icl_lib.rerun.terminal import command
 
 PATHS = (
     "machine",
@@ -56,7 +57,7 @@ def whole_runs(repetitions: int) -> list[Row]:
 def processor() -> dict[str, object]:
     """What kind of processor this is; nothing that names the computer."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     found = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
     return {
         "model": found.get("model name", platform.processor()),
@@ -104,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)()

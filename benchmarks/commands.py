@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from icl_lib.paths import root, write_atomic
+from icl_lib.rerun.terminal import command
 
 FILE = Path(__file__).with_name("commands.csv")
 # Command, and the target set beforehand in seconds (without the environment's installation).
@@ -42,7 +43,7 @@ def timed(command: str, clone: Path) -> pd.DataFrame:
     """Run a command from nothing; stops where it fails or changes a committed file."""
     shutil.rmtree(clone / "_build", ignore_errors=True)
     start = time.monotonic()
-    done = subprocess.run(command.split(), cwd=clone, capture_output=True, text=True)
+    done = subprocess.run(command.split(), cwd=clone, capture_output=True, encoding="utf-8", errors="replace")
     rows: list[dict[str, object]] = [
         {"command": command, "seconds": round(time.monotonic() - start), "target": COMMANDS[command]}
     ]
@@ -51,7 +52,9 @@ def timed(command: str, clone: Path) -> pd.DataFrame:
         rows += [{"command": name, "seconds": round(float(t))} for name, t in CHAPTER.findall(done.stdout)]
     if done.returncode:
         sys.exit(f"{command} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    dirty = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True).stdout
+    dirty = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=clone, capture_output=True, encoding="utf-8", errors="replace"
+    ).stdout
     if dirty:
         sys.exit(f"{command} touched committed files:\n{dirty}")
     return pd.DataFrame(rows)
@@ -75,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)()

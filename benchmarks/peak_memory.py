@@ -62,13 +62,13 @@ def transformer_module(size: Size) -> None:
 
 
 def _mebibytes(field: str) -> float:
-    return int(Path("/proc/self/status").read_text().split(f"{field}:")[1].split()[0]) / 1024
+    return int(Path("/proc/self/status").read_text(encoding="utf-8").split(f"{field}:")[1].split()[0]) / 1024
 
 
 def _measure(call: Call, warm_up: Size, size: Size, queue: "multiprocessing.Queue[float]") -> None:
     torch.set_num_threads(1)
     call(warm_up)
-    REFS.write_text("5")  # Linux: forget the highest size so far
+    REFS.write_text("5", encoding="utf-8")  # Linux: forget the highest size so far
     before = _mebibytes("VmRSS")
     call(size)
     queue.put(_mebibytes("VmHWM") - before)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from icl_lib.open.pruning import gpt_magnitude, keep_in_layers, prune_gpt, take, take_gpt
 from icl_lib.paths import write_atomic
+from icl_lib.rerun.terminal import command
 from icl_lib.softmax import gpt, model
 from icl_lib.softmax.evaluate import BLOCK
 from icl_lib.softmax.gpt import GPTConfig, init_gpt
@@ -85,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)()

@@ -13,6 +13,7 @@ import pandas as pd
 
 from benchmarks.results import FILE, load, timings
 from icl_lib.paths import write_atomic
+from icl_lib.rerun.terminal import command
 
 RELEASES = Path(__file__).with_name("releases")
 VERSION = re.compile(r"\d+(\.\d+)*")
@@ -77,4 +78,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)()

@@ -21,6 +21,7 @@ import pandas as pd
 from benchmarks.rerun_table import rerun_summary
 from icl_lib.paths import root, write_atomic
 from icl_lib.rerun import book, sweep
+from icl_lib.rerun.terminal import command
 from tests.rerun.toy import CODE, finished, icl, make_book
 
 FILE = Path(__file__).with_name("rerun.csv")
@@ -32,7 +33,7 @@ WORK = "total = sum(i * i for i in range(38_000_000))  # about two seconds\n"
 
 def busy() -> float:
     """Seconds of all processors that something ran since the machine started."""
-    fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    fields = [int(field) for field in Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0].split()[1:9]]
     return (sum(fields) - fields[3] - fields[4]) / 100  # ticks are hundredths of a second
 
 
@@ -125,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)()

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from icl_lib.claims import Measured, load_claims, result_json
 from icl_lib.device import compute_device
 from icl_lib.figures import save_figure, use_theme
+from icl_lib.notebooks import chapter_files
 from icl_lib.parameters import (
     check_values,
     is_of,
@@ -52,8 +53,7 @@ class Chapter:
     """
 
     def __init__(self, id: str, namespace: Mapping[str, object]) -> None:
-        notebooks = [n for n in (root() / "chapters").rglob("*.ipynb") if n.parent.name != ".ipynb_checkpoints"]
-        found = [n for n in notebooks if n.stem == id or n.stem.startswith(f"{id}_")]
+        found = [n for n in chapter_files(root()) if n.stem == id or n.stem.startswith(f"{id}_")]
         require(len(found) == 1, "id", id, f"the beginning of one chapter's file name, not of {len(found)}")
         self.id, self.notebook, self.folder = id, found[0], out_dir() / id
         self.parameters = check_parameters(notebook_parameters(self.notebook), namespace)

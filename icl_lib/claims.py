@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-import yaml
-
-from icl_lib.paths import root
+from icl_lib.paths import read_yaml, root
 from icl_lib.stats import Interval
 from icl_lib.validate import ConfigError, require
 
@@ -73,7 +71,7 @@ def if_measurable(interval: Callable[..., Interval], *args: object, **options: o
 
 def load_claims(folder: Path | None = None) -> dict[str, Claim]:
     """The ledger in its order, by claim id. Refuses unknown fields and criteria that are not understood."""
-    entries = yaml.safe_load(((folder or root()) / "claims.yml").read_text())
+    entries = read_yaml((folder or root()) / "claims.yml")
     claims, known = {}, {f.name for f in fields(Claim)} - {"id"}
     for name, entry in entries.items():
         require(set(entry) <= known, name, sorted(set(entry) - known), f"an entry with the fields {sorted(known)} only")
@@ -168,7 +166,7 @@ def result_json(claim: Claim, measured: Mapping[str, Measured], **provenance: ob
 
 def read_result(path: Path) -> tuple[dict[str, Measured], dict[str, object]]:
     """Numbers of a recorded result, and the file's whole content."""
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     measured = {
         key: Measured(Interval(**entry["value"]), Interval(**entry["control"]))
         for key, entry in content["clauses"].items()

@@ -1,6 +1,7 @@
 """The command ``icl``: list chapters, run one with other parameters, sweep over many, verify what is committed, begin a new one."""
 
 import argparse
+import errno
 import sys
 import time
 import warnings
@@ -17,8 +18,11 @@ from icl_lib.rerun.progress import Progress, clock
 from icl_lib.rerun.report import setting, summary, write_report
 from icl_lib.rerun.single import RunFailed, run, with_seeds
 from icl_lib.rerun.story import in_words
+from icl_lib.rerun.terminal import Ended, command
 from icl_lib.rerun.verify import verify
 from icl_lib.validate import ConfigError, require
+
+NOT_HERE = (errno.EROFS, errno.EACCES, errno.EPERM)  # where nothing can be written
 
 
 def list_command(args: argparse.Namespace, here: Path) -> int:
@@ -143,10 +147,12 @@ COMMANDS = {
 }
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status, which ``icl --help`` explains."""
     args = parser().parse_args(arguments)
     warnings.showwarning = lambda message, *_, **__: print(f"icl: {message}", file=sys.stderr)
+    goes_on = "the same command goes on from" if args.command == "sweep" else ""
     try:
         return COMMANDS[args.command](args, root())
     except (ConfigError, FileNotFoundError) as error:
@@ -155,16 +161,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunFailed as error:
         print(f"icl: {error}", file=sys.stderr)
         return 1
-    except (sweep.Stopped, OSError) as error:
-        print(f"icl: stopped: {error}; the same command goes on from here", file=sys.stderr)
+    except BrokenPipeError:
+        raise  # nobody reads what we print: no fault of ours
+    except sweep.Stopped as error:
+        print(f"icl: stopped: {error}; {goes_on} here", file=sys.stderr)
+        return 1
+    except OSError as error:
+        hint = f"; {goes_on} here" if goes_on else ""
+        if error.errno in NOT_HERE and "out" in args:
+            hint = "; --out DIR names another folder"
+        print(f"icl: stopped: {error}{hint}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         extra = "cluster" if error.name == "distributed" else "book"
         print(f"icl: {error.name} is not installed: pip install -e '.[{extra}]' in the book's folder", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\nicl: interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        how = f"ended by {error}" if isinstance(error, Ended) else "interrupted"
+        kept = f"; what is finished is kept, {goes_on} there" if goes_on else ""
+        nothing = "; no result was written" if args.command == "run" else ""
+        print(f"\nicl: {how}{kept}{nothing}", file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ WIDTH = 6.0  # inches; text stays legible when a phone shows the figure 400 px w
 
 def use_theme() -> None:
     """Set the theme of the book; SVG ids are fixed so that an unchanged figure gives an unchanged file."""
+    plt.rcdefaults()  # a matplotlibrc of this machine is not to be seen
     sns.set_theme(context="notebook", style="ticks", palette="colorblind")
     plt.rcParams.update(
         {

@@ -1,8 +1,9 @@
 """Where a chapter's figures are found on its page, and which of them to look at first."""
 
-import json
 import re
 from pathlib import Path
+
+from icl_lib.notebooks import read_cells
 
 # By the name of its file, where it is not the first of the chapter.
 MAIN = {"K3": "saddles", "K6": "time_over_epsilon", "K8": "against_width", "K10": "curves"}
@@ -16,7 +17,7 @@ def figure_anchor(id: str, name: str) -> str:
 
 def main_figure(id: str, notebook: Path) -> tuple[str, str] | None:
     """File name (without ending) and anchor of the main figure of claim ``id``; None if its notebook draws none."""
-    for cell in json.loads(notebook.read_text())["cells"]:
+    for cell in read_cells(notebook):
         drawn = DRAWN.search("".join(cell["source"]))
         if drawn and MAIN.get(id) in (None, drawn[1]):
             named = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")

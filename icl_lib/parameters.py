@@ -8,15 +8,14 @@ which tie parameters to each other, are the book's own.
 import ast
 import difflib
 import io
-import json
 import re
 import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from icl_lib.notebooks import read_cells
+from icl_lib.paths import read_yaml
 from icl_lib.ranges import ANY, Range
 from icl_lib.validate import ConfigError
 
@@ -35,7 +34,7 @@ SHOWN = 80  # characters of a refused value that a message shows
 
 
 def _parameter_cell(notebook: Path) -> str:
-    for cell in json.loads(notebook.read_text())["cells"]:
+    for cell in read_cells(notebook):
         if "parameters" in cell["metadata"].get("tags", []):
             return "".join(cell["source"])
     return ""
@@ -152,7 +151,7 @@ def _comments(source: str) -> dict[int, str]:
 def load_table(book: Path) -> dict[str, dict[str, str]]:
     """``chapters/parameters.yml``: for each chapter and parameter its range, with a unit after it if it has one."""
     file = book / "chapters" / "parameters.yml"
-    return yaml.safe_load(file.read_text()) or {} if file.is_file() else {}
+    return read_yaml(file) or {} if file.is_file() else {}
 
 
 def read_parameters(notebook: Path, table: Mapping[str, str]) -> dict[str, Parameter]:

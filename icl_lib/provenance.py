@@ -149,3 +149,14 @@ def versions(device: str | None = None) -> dict[str, str]:
     elsewhere |= {"twin": f"{SIZE:g}"} if is_twin() else {}
     packages = {name: metadata.version(name).split("+")[0] for name in ("torch", "numpy", "scipy", "pandas")}
     return {"python": ".".join(platform.python_version_tuple()[:2]), **packages, **elsewhere}
+
+
+def processor() -> str:
+    """The processor and the instruction set of torch's kernels, such as "AMD EPYC (AVX2)": numbers are rounded by them."""
+    import torch
+
+    file = Path("/proc/cpuinfo")
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    named = re.search(r"^model name\s*: (.+)$", text, flags=re.M)
+    name = named[1] if named else platform.processor() or platform.machine()
+    return f"{name.strip()} ({torch.backends.cpu.get_cpu_capability()})"

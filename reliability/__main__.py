@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from icl_lib.rerun.terminal import command
 from reliability import divergence, fuzz, kills, order, processors, rebuilt, settings
 from reliability.outcome import Row, save
 
@@ -40,4 +41,4 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(command(main)(sys.argv[1:]))

@@ -60,7 +60,7 @@ def run(
     environment["ICL_BOOK_OUT"] = str(book / "out")
     arguments = [notebook, json.dumps(FEW[notebook]), str(threads), dtype]
     command = [sys.executable, "-m", "reliability.chapter", *arguments]
-    done = subprocess.run(command, cwd=book, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=book, env=environment, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         raise RuntimeError(done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}")
     stem = f"{Path(notebook).stem}_"
@@ -81,7 +81,7 @@ def execute(notebook: Path, parameters: Mapping[str, Any], threads: int, dtype: 
         return Prompts(*(part.to(getattr(torch, dtype)) for part in draw(*args)))
 
     Source.draw = same_draws  # type: ignore[assignment,method-assign]  # other random numbers would be another sample
-    cells = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "code"]
+    cells = [c for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
     # Cells see themselves as the main program, as in a kernel.
     namespace = sys.modules["__main__"].__dict__
     for name in [name for name in namespace if not name.startswith("__")]:

@@ -174,7 +174,7 @@ def sweep_rows(kills: int = 8) -> Iterator[Row]:
         if done.returncode:
             raise RuntimeError(done.stderr)
         try:
-            running = check(book, book / "killed", grid, kills, (book / "plain/table.csv").read_text())
+            running = check(book, book / "killed", grid, kills, (book / "plain/table.csv").read_text(encoding="utf-8"))
         except AssertionError as error:
             yield Row(KIND, "icl sweep", "ends that differ", 1, False, str(error).partition("\n")[0])
             return

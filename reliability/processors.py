@@ -38,7 +38,7 @@ def checked(paths: list[Path], variables: dict[str, str]) -> dict[str, tuple[int
         report = Path(place) / "report.xml"
         environment = {**os.environ, **variables, "ICL_BOOK_OUT": str(Path(place) / "out")}
         command = [*check.NBVAL, *check.TWO_AT_ONCE, f"--junitxml={report}", *map(str, paths)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
         if not report.is_file():
             raise RuntimeError(done.stdout.strip().rpartition("\n")[2])
         found: dict[str, tuple[int, list[str]]] = {path.stem: (0, []) for path in paths}

@@ -21,7 +21,9 @@ KIND = "built on another processor"
 def largest_move(known: Path, folder: Path) -> float:
     """By how much an estimate moved at most, in half-widths of its committed interval."""
     moves = [0.0]
-    before, after = (json.loads((place / "result.json").read_text())["clauses"] for place in (known, folder))
+    before, after = (
+        json.loads((place / "result.json").read_text(encoding="utf-8"))["clauses"] for place in (known, folder)
+    )
     for name, clause in before.items():
         old, half = clause["value"], (clause["value"]["high"] - clause["value"]["low"]) / 2
         move = abs(after[name]["value"]["estimate"] - old["estimate"])

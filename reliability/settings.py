@@ -41,7 +41,7 @@ def installed(folder: Path) -> str:
 
 def verdicts(folder: Path) -> dict[str, str]:
     """The verdict on the claim, and on each clause."""
-    result = json.loads((folder / "result.json").read_text())
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return {"claim": result["verdict"]} | {name: clause["verdict"] for name, clause in result["clauses"].items()}
 
 

@@ -178,3 +178,9 @@ def test_rows_of_a_kind_replace_its_old_ones(tmp_path: Path) -> None:
     table = pd.read_csv(file, keep_default_na=False)
     assert table["kind"].tolist() == ["a", "b"] and table["case"].tolist() == ["x", "y"]
     assert table["detail"].tolist() == ["", "why, then"] and not list(tmp_path.glob("*.tmp"))
+
+
+def test_every_case_of_the_surroundings_has_a_before_and_an_after() -> None:
+    table = pd.read_csv(outcome.results_file().with_name("surroundings.csv"))
+    assert table.columns.tolist() == ["case", "command", "before", "after"]
+    assert not table.isna().any(axis=None) and not table["case"].duplicated().any() and len(table) > 15

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from icl_lib.rerun import execute
+from icl_lib.rerun.terminal import command
 from tools import notebooks
 
 PYTEST = [sys.executable, "-m", "pytest"]
@@ -43,21 +44,21 @@ def steps() -> list[tuple[str, list[str], dict[str, str]]]:
 
 
 def main() -> int:
-    environment = {**os.environ, **execute.THREADS}
+    environment = {**os.environ, **execute.THREADS, "PYTHONUTF8": "1"}
     for name in ("CHAPTER", "HEAVY", "BUILD", "MAKEFLAGS", "MAKELEVEL", "ICL_BOOK_OUT", "ICL_DEVICE", "ICL_TWIN"):
         environment.pop(name, None)
     summary, failed, started = [], False, time.monotonic()
-    for name, command, more in steps():
+    for name, step, more in steps():
         if failed:
             summary.append(f"  {name:14} not run")
             continue
         print(f"--- {name}", flush=True)
         start = time.monotonic()
-        failed = subprocess.run(command, env={**environment, **more}).returncode != 0
+        failed = subprocess.run(step, env={**environment, **more}).returncode != 0
         summary.append(f"  {name:14} {'FAILED' if failed else 'passed'} {time.monotonic() - start:6.0f} s")
     print("--- summary", *summary, f"  {'total':14}        {time.monotonic() - started:6.0f} s", sep="\n")
     return int(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main)())

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from icl_lib.rerun.execute import run
+from icl_lib.rerun.terminal import command
 from tools import notebooks
 
 
@@ -36,4 +37,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main)())

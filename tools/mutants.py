@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
-from icl_lib.paths import root, write_atomic
+from icl_lib.paths import read_yaml, root, write_atomic
+from icl_lib.rerun import terminal
 from icl_lib.validate import require
 
 COLUMNS = ("name", "part", "file", "bug", "missed_at_first", "caught_by")
@@ -72,7 +72,7 @@ class Mutant:
 
 def load(folder: Path | None = None) -> list[Mutant]:
     """The bugs of ``tools/mutants.yml``."""
-    entries = yaml.safe_load(((folder or root()) / "tools" / "mutants.yml").read_text())
+    entries = read_yaml((folder or root()) / "tools" / "mutants.yml")
     return [Mutant(name, **entry) for name, entry in entries.items()]
 
 
@@ -85,7 +85,7 @@ def read_table() -> list[dict[str, str]]:
     """The committed rows, by ``COLUMNS``; none before the first run."""
     if not table_file().is_file():
         return []
-    with table_file().open(newline="") as file:
+    with table_file().open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -127,7 +127,8 @@ def first_failure(folder: Path, tests: Sequence[str], limit: float | None = LIMI
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         start_new_session=True,
     )
     try:
@@ -149,12 +150,12 @@ def first_failure(folder: Path, tests: Sequence[str], limit: float | None = LIMI
 def caught(folder: Path, mutant: Mutant) -> str:
     """The test that catches a bug; an empty text if none does."""
     file = folder / mutant.file
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     try:
-        file.write_text(mutant.planted(text))
+        file.write_text(mutant.planted(text), encoding="utf-8")
         return first_failure(folder, mutant.tests) or ""
     finally:
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
 
 
 def main(names: Sequence[str]) -> int:
@@ -165,7 +166,7 @@ def main(names: Sequence[str]) -> int:
     chosen = [m for m in mutants if not names or m.name in names]
     with copy_of_the_book() as folder:
         for mutant in chosen:  # before the first run: all of them apply
-            mutant.planted((folder / mutant.file).read_text())
+            mutant.planted((folder / mutant.file).read_text(encoding="utf-8"))
         tests = sorted({test for mutant in chosen for test in mutant.tests})
         broken = first_failure(folder, tests, limit=None) if not names else None
         require(broken is None, "tests", broken, "such that all pass before a bug is planted")
@@ -179,4 +180,4 @@ def main(names: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(terminal.command(main)(sys.argv[1:]))

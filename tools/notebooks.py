@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 
 from icl_lib import provenance
+from icl_lib.notebooks import chapter_files, read_cells
+from icl_lib.paths import read_yaml
 from icl_lib.rerun.compare import code_cells, joined_streams
 
 INDEX = Path("index.ipynb")
@@ -21,8 +22,7 @@ REFERENCES = Path("tests/reference")
 def chapters() -> list[Path]:
     """All chapters, those known to be long first, so that none of them is left to run alone at the end."""
     long = reduced()
-    found = (p for p in Path("chapters").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-    return sorted((p for p in found if p not in SUMMARIES), key=lambda path: (path not in long, path))
+    return sorted((p for p in chapter_files(Path()) if p not in SUMMARIES), key=lambda path: (path not in long, path))
 
 
 def summaries() -> list[Path]:
@@ -33,13 +33,13 @@ def summaries() -> list[Path]:
 def reduced() -> dict[Path, dict[str, Any]]:
     """Chapters that are tested at a smaller setting, with the parameters of that setting."""
     file = REFERENCES / "settings.yml"
-    settings = yaml.safe_load(file.read_text()) if file.is_file() else None
+    settings = read_yaml(file) if file.is_file() else None
     return {Path(path): parameters for path, parameters in (settings or {}).items()}
 
 
 def ledger(notebook: Path) -> dict[str, Any]:
     """The entries of the ledger that a chapter measures."""
-    entries = yaml.safe_load(Path("claims.yml").read_text())
+    entries = read_yaml(Path("claims.yml"))
     return {key: e for key, e in entries.items() if e.get("chapter") == str(notebook.with_suffix(""))}
 
 
@@ -54,6 +54,12 @@ def label(notebook: Path) -> str:
 
 
 def load(path: Path) -> Any:
+    """A notebook.
+
+    Raises:
+        ConfigError: for a file that is none, with its name.
+    """
+    read_cells(path)
     return nbformat.read(path, as_version=4)
 
 

@@ -72,7 +72,7 @@ def script() -> str:
 
 def load(file: Path = FILE) -> dict:
     """What the file holds, as Python reads it."""
-    return json.loads(file.read_text().removeprefix(HEAD).rstrip(";\n"))
+    return json.loads(file.read_text(encoding="utf-8").removeprefix(HEAD).rstrip(";\n"))
 
 
 if __name__ == "__main__":

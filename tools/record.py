@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_lib.rerun import compare, execute
+from icl_lib.rerun.terminal import command
 from tools import notebooks
 
 NEVER = {"run.json"}  # wall times and dates: of one run on one machine
@@ -89,7 +90,7 @@ def record_reference(path: Path, executed: Path) -> bool:
 def main() -> int:
     build = Path(os.environ.get("BUILD") or "_build/book")
     figures = Path("figures")
-    ran = [Path(path) for path in json.loads((build / "ran.json").read_text())]
+    ran = [Path(path) for path in json.loads((build / "ran.json").read_text(encoding="utf-8"))]
     moved = record_figures(build / "figures", figures, complete=set(ran) == set(notebooks.chapters()))
     touched = [figures / file for file in sorted(moved)]
     for path in ran:
@@ -115,4 +116,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main)())

@@ -2,6 +2,7 @@
 
 import base64
 import datetime
+import os
 import re
 import shutil
 import subprocess
@@ -13,10 +14,11 @@ from typing import Any
 
 import nbformat
 import yaml
-from filelock import FileLock
 
 from icl_lib.figures import DPI
-from icl_lib.rerun import compare, execute
+from icl_lib.locks import locked
+from icl_lib.notebooks import COPY
+from icl_lib.rerun import compare, execute, terminal
 from icl_lib.rerun.page import provenance_as_legend
 from tools import notebooks
 
@@ -36,9 +38,10 @@ def stage(source: Path, executed: Mapping[Path, Path], marked: Mapping[Path, str
     """Copy the book to ``source``, with the outputs of the executed notebooks and notes on the marked ones."""
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
+    ignored = shutil.ignore_patterns(".*", "__pycache__", COPY)
     for name in BOOK:
         if Path(name).is_dir():
-            shutil.copytree(name, source / name, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+            shutil.copytree(name, source / name, ignore=ignored, copy_function=shutil.copyfile)
         elif Path(name).is_file():
             shutil.copyfile(name, source / name)
     for path in [*notebooks.chapters(), *notebooks.summaries()]:
@@ -68,7 +71,7 @@ def picture_as_svg(cell: Any, drawn: Path) -> None:
         file = drawn / f"{named[1]}.svg" if named else None
         png = picture.get("data", {}).get("image/png")
         if file and png and file.is_file() and file.stat().st_size < len(base64.b64decode(png)):
-            svg = re.sub(r"(?s)^.*?(?=<svg)|<metadata>.*?</metadata>\s*", "", file.read_text())
+            svg = re.sub(r"(?s)^.*?(?=<svg)|<metadata>.*?</metadata>\s*", "", file.read_text(encoding="utf-8"))
             svg = re.sub(r'(width|height)="([\d.]+)pt"', lambda m: f'{m[1]}="{float(m[2]) * DPI / 72:.0f}"', svg)
             svg = re.sub(r"font-family: [^;\"]*", f"font-family: {FONTS}", svg)
             picture.data = type(picture.data)({"image/svg+xml": svg})
@@ -80,12 +83,12 @@ def build(source: Path, html: Path, footer: str) -> bool:
     facts = [Path("claims.yml"), Path("benchmarks/commands.csv")]  # which stand below a chapter's title
     files = [*sorted(source.rglob("*")), *library, *facts, Path("_config.yml"), Path("requirements.lock")]
     stamp, done = html.with_suffix(".digest"), notebooks.digest(files) + footer
-    if not (html.is_dir() and stamp.is_file() and stamp.read_text() == done):
-        config = yaml.safe_load(Path("_config.yml").read_text())
+    if not (html.is_dir() and stamp.is_file() and stamp.read_text(encoding="utf-8") == done):
+        config = yaml.safe_load(Path("_config.yml").read_text(encoding="utf-8"))
         config["html"]["extra_footer"] = f"<p>{footer}. {datetime.datetime.now():%Y-%m-%d %H:%M}</p>"
         if config["repository"]["url"]:
             config["launch_buttons"] = LAUNCH
-        (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
+        (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         # A new folder each time: what a killed build left is never taken up, nor is what its Sphinx, if it lives on, still writes.
         for left in source.parent.glob(f"{source.name}_out*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -94,14 +97,15 @@ def build(source: Path, html: Path, footer: str) -> bool:
         # Without --all, a failed build can be followed by one that finds nothing to do and passes.
         strict = ["--all", "-n", "-W", "--keep-going", "-q"]
         command = [program, "build", str(source), "--path-output", str(output), *strict]
-        process = subprocess.run(command, capture_output=True, text=True)
+        environment = {**os.environ, "PYTHONUTF8": "1"}  # it reads its files as the locale says
+        process = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
         if process.returncode:
             print(process.stdout, process.stderr, "The pages have errors or warnings, see above.", sep="\n")
             return False
         shutil.rmtree(html, ignore_errors=True)
         shutil.move(output / "_build/html", html)
         shutil.rmtree(output)
-        stamp.write_text(done)
+        stamp.write_text(done, encoding="utf-8")
     print(f"Open {html / 'index.html'}")
     return True
 
@@ -110,19 +114,18 @@ def book(folder: Path, executed: Iterable[Path], marked: Mapping[Path, str]) -> 
     """Render what this machine has computed into ``folder/html``."""
     stage(folder / "src", {path: folder / "run" / path for path in executed}, marked)
     if (folder / "figures").is_dir():  # the data of what has just run, instead of the committed ones
-        shutil.copytree(folder / "figures", folder / "src/figures", dirs_exist_ok=True)
+        shutil.copytree(folder / "figures", folder / "src/figures", dirs_exist_ok=True, copy_function=shutil.copyfile)
     footer = f"Computed by make book at commit {execute.commit()} ({execute.machine()})"
     return build(folder / "src", folder / "html", footer)
 
 
 def pages() -> bool:
     """Render the committed outputs into ``_build/html``; of two at once, the second waits and finds it done."""
-    Path("_build").mkdir(exist_ok=True)
-    with FileLock("_build/html.lock"):
+    with locked(Path("_build/html.lock")):
         stage(Path("_build/html_src"), {}, {})
         footer = f"Rendered from the committed outputs at commit {execute.commit()}"
         return build(Path("_build/html_src"), Path("_build/html"), footer)
 
 
 if __name__ == "__main__":
-    sys.exit(not pages())
+    sys.exit(terminal.command(lambda: not pages())())

@@ -18,6 +18,7 @@ from icl_lib.mean_field.runs import trained_one
 from icl_lib.mean_field.search import RULE, SPACE, configured, setting
 from icl_lib.mean_field.training import TrainConfig
 from icl_lib.paths import cache_dir, root, write_atomic
+from icl_lib.rerun.terminal import command
 
 TRIALS, SEEDS = 8, (1000, 1001)
 N, D, K, LENGTH, QUERIES = 250, 20, 5, 250, 32
@@ -60,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(main)())

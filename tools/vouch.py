@@ -44,7 +44,9 @@ def hash_by(folder: Path, chapter: Path) -> str:
     code = f"from pathlib import Path; from icl_lib.provenance import chapter_hash; print(chapter_hash(Path({str(chapter)!r}), numbers_only=True))"
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, check=True, capture_output=True, encoding="utf-8", errors="replace"
+    )
     return done.stdout.strip()
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 from joblib import Parallel, delayed
 
+from icl_lib.locks import locked
 from icl_lib.mean_field.measure import Particles
 from icl_lib.mean_field.train_features import COLUMNS, Trained, collected, train_one
 from icl_lib.mean_field.training import State, TrainConfig
@@ -60,7 +60,7 @@ def trained_one(config: TrainConfig, every: int, folder: Path, report: Report | 
     """One member: from its file, or trained now, going on from where an interrupted run stopped."""
     key = run_key(config, every)
     path = folder / f"{key}.safetensors"
-    with FileLock(folder / f"{key}.lock"):
+    with locked(folder / f"{key}.lock"):
         run = load_run(path, key)
         while run is None or not (run[0].converged or run[0].epoch >= config.max_epochs):
             state, rows = train_one(config, run[0] if run else None, every, n_epochs=1)

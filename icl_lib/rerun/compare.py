@@ -57,9 +57,9 @@ def same_file(a: Path, b: Path) -> bool:
     if not (a.is_file() and b.is_file()):
         return False
     if a.suffix == ".json":
-        return same_value(json.loads(a.read_text()), json.loads(b.read_text()))
+        return same_value(json.loads(a.read_text(encoding="utf-8")), json.loads(b.read_text(encoding="utf-8")))
     if a.suffix in {".csv", ".svg"}:
-        return same_text(a.read_text(), b.read_text())
+        return same_text(a.read_text(encoding="utf-8"), b.read_text(encoding="utf-8"))
     return a.read_bytes() == b.read_bytes()
 
 

@@ -7,12 +7,14 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from icl_lib import provenance
+from icl_lib.paths import cache_dir, root
 
 THREADS = {
     "OMP_NUM_THREADS": "1",
@@ -28,22 +30,35 @@ STILLBORN = "Kernel died before replying"
 
 
 def commit(folder: Path | None = None) -> str:
-    """The commit that is checked out, with "+ changes" if files differ from it."""
+    """The commit that is checked out, with "+ changes" if files differ from it; or "unknown" and why."""
+    # Variables of a git that started us, as in a hook, speak of another repository. Who owns the files does not matter: their
+    # code is running already.
+    here = root(folder)
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or "CONFIG" in name}
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, cwd=folder)
-        return done.stdout.strip()
+        command = ["git", "-c", "safe.directory=*", *arguments]
+        environment = {**ours, "GIT_OPTIONAL_LOCKS": "0"}  # nothing is written
+        done = subprocess.run(command, capture_output=True, check=True, cwd=here, env=environment)
+        return done.stdout.decode(errors="replace").strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != here:
+            return "unknown (not a checkout of its own)"
         return git("rev-parse", "--short=10", "HEAD") + (" + changes" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    except OSError:
+        return "unknown (git cannot be run)"
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip().splitlines()
+        return f"unknown ({said[0] if said else f'git ended with {error.returncode}'})"
 
 
-def machine(device: str = "cpu") -> str:
-    """System, processors and versions, in one line."""
-    versions = ", ".join(f"{name} {version}" for name, version in provenance.versions(device).items())
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, {versions}"
+def machine(versions: Mapping[str, str] | None = None, processor: str | None = None) -> str:
+    """System, processors and versions, by default those of this process, in one line."""
+    known = provenance.versions("cpu") if versions is None else versions
+    words = ", ".join(f"{name} {version}" for name, version in known.items())
+    processor = processor or provenance.processor()
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} x {processor}, {words}"
 
 
 @contextlib.contextmanager
@@ -54,7 +69,7 @@ def quiet_kernel() -> Iterator[None]:
     """
     sys.stderr.flush()
     terminal = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield
@@ -64,19 +79,23 @@ def quiet_kernel() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def kernel_environment(out: Path | None, device: str = "cpu", twin: bool = False) -> Iterator[None]:
-    """The variables that a kernel inherits from this process: one thread, where networks train, where a chapter writes."""
-    before = dict(os.environ)
-    library = str(Path(__file__).resolve().parents[2])  # the one that runs here is the one that runs there
-    os.environ.update({**THREADS, "ICL_DEVICE": device, "ICL_TWIN": "1" if twin else "", "PYTHONPATH": library})
-    os.environ.pop("ICL_BOOK_OUT", None)
-    if out:
-        os.environ["ICL_BOOK_OUT"] = str(out.resolve())
-    try:
+def kernel_environment(
+    folder: Path, cache: Path, out: Path | None, device: str = "cpu", twin: bool = False
+) -> Iterator[None]:
+    """The variables that a kernel inherits from this process: one thread, where networks train, what a chapter writes to.
+
+    What else is set outside stays there, see `kernel.isolated`.
+    """
+    from icl_lib.rerun import kernel
+
+    with kernel.isolated(folder):
+        os.environ.update(
+            {**THREADS, "ICL_DEVICE": device, "ICL_TWIN": "1" if twin else "", "ICL_BOOK_CACHE": str(cache)}
+        )
+        os.environ.pop("ICL_BOOK_OUT", None)
+        if out:
+            os.environ["ICL_BOOK_OUT"] = str(out.resolve())
         yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def run(
@@ -105,7 +124,9 @@ def run(
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    started = time.monotonic()
+    from icl_lib.rerun import kernel
+
+    started, cache = time.monotonic(), cache_dir()  # which may have something to say
     stamp = {"commit": commit(source.parent), "date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}"}
     running, failed = target.with_suffix(".running.ipynb"), target.with_suffix(".failed.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -121,19 +142,22 @@ def run(
             *(str(path).replace("{", "{{").replace("}", "}}") for path in (source, running)),
             dict(parameters) if parameters else None,
             kernel_name="python3",
+            kernel_manager_class=kernel.Manager,
             cwd=cwd or target.parent,
             progress_bar=False,
             on_cell_start=starts,
         )
 
+    place = tempfile.TemporaryDirectory(prefix="icl-kernel-", ignore_cleanup_errors=True)
     try:
-        with quiet_kernel(), kernel_environment(out, device, twin):
+        with place as folder, quiet_kernel(), kernel_environment(Path(folder), cache, out, device, twin):
             try:
                 execute()
             except RuntimeError as error:
                 if STILLBORN not in str(error):
                     raise
                 execute()
+            versions, processor = kernel.said(Path(folder)) or (provenance.versions(device), None)
     except Exception as error:
         if running.is_file():
             running.rename(failed)
@@ -144,7 +168,13 @@ def run(
             return f"{where}: {last if last.startswith(error.ename) else f'{error.ename}: {last}'}"
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     done = nbformat.read(running, as_version=4)
-    done.metadata["icl_book"] = {**stamp, "seconds": round(time.monotonic() - started, 1), "machine": machine(device)}
+    seconds = round(time.monotonic() - started, 1)
+    done.metadata["icl_book"] = {
+        **stamp,
+        "seconds": seconds,
+        "machine": machine(versions, processor),
+        "versions": versions,
+    }
     nbformat.write(done, target)
     running.unlink()
     return None

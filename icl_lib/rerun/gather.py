@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
+from icl_lib.locks import locked
 from icl_lib.paths import write_atomic, write_json
 from icl_lib.rerun.point import Job
 from icl_lib.rerun.story import in_words
@@ -38,7 +37,7 @@ def rows(folder: Path, found: State) -> tuple[list[str], list[dict[str, Any]]]:
         point = f"points/{job.key}"
         setting |= {"exploratory": found.finished[job.key]["exploratory"], "folder": point}
         file = folder / point / job.chapter / "result.json"
-        clauses = json.loads(file.read_text()).get("clauses", {}) if file.is_file() else {}
+        clauses = json.loads(file.read_text(encoding="utf-8")).get("clauses", {}) if file.is_file() else {}
         for clause, entry in sorted(clauses.items()):
             for quantity in ("value", "control"):
                 interval = {name: entry[quantity].get(name) for name in ("estimate", "low", "high", "n")}
@@ -59,9 +58,11 @@ def gather(folder: Path, found: State) -> bool:
     results = {key: record["files"] for key, record in found.finished.items()}
     digest = hashlib.sha256(json.dumps([MEASURED, results], sort_keys=True).encode()).hexdigest()
     stamp, table = folder / "table.json", folder / TABLE
-    if not found.finished or (table.is_file() and stamp.is_file() and json.loads(stamp.read_text()) == digest):
+    if not found.finished or (
+        table.is_file() and stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == digest
+    ):
         return False
-    with FileLock(folder / "locks" / "sweep.lock"):
+    with locked(folder / "locks" / "sweep.lock"):
         columns, content = rows(folder, found)
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")

@@ -34,7 +34,7 @@ def headline(chapter: ChapterFile, out: Path) -> str:
 
 def _clauses(file: Path) -> dict[str, Any]:
     """The clauses of a result; none if there is no such file."""
-    return dict(json.loads(file.read_text()).get("clauses", {})) if file.is_file() else {}
+    return dict(json.loads(file.read_text(encoding="utf-8")).get("clauses", {})) if file.is_file() else {}
 
 
 def _plain(text: str) -> str:

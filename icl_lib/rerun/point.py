@@ -91,7 +91,7 @@ def compute(chapter: ChapterFile, job: Job, work: Path, on_cell: Callable[[], No
     write_atomic(target.with_suffix(".html"), html_page(notebook, f"{chapter.id}: {chapter.title}").encode())
     files = {str(f.relative_to(work)): [f.stat().st_size, _sha(f)] for f in sorted(work.rglob("*")) if f.is_file()}
     asked = {"chapter": chapter.id, "parameters": job.values, "changed": other, "exploratory": bool(other)}
-    identity = {"key": job.key, "code": job.code, "versions": provenance.versions(job.device)}
+    identity = {"key": job.key, "code": job.code}
     write_json(work / RECORD, {**asked, **identity, **stamp, "files": files})
     return None
 
@@ -112,7 +112,7 @@ def read_record(folder: Path, job: Job) -> dict[str, Any] | None:
     Tables and results are compared by hash, pictures and notebooks by size: a sweep of a thousand points is read in a second.
     """
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text())
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         ours = (record["key"], record["code"], record["parameters"]) == (job.key, job.code, job.values)
         intact = all(_as_written(folder / name, *is_) for name, is_ in record["files"].items())
         return record if ours and intact else None

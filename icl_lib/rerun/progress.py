@@ -1,5 +1,6 @@
 """How far a run is, on one line that rewrites itself; on anything but a terminal, a line now and then."""
 
+import contextlib
 import sys
 import threading
 import time
@@ -34,8 +35,9 @@ class Progress:
         return f"{self.name}: {at}, {clock(now - self.started)} in all{self.of}"
 
     def _tick(self) -> None:
-        while not self.done.wait(0.5 if self.live else EVERY):
-            print(f"\r\x1b[K{self.line()}" if self.live else self.line(), end="" if self.live else "\n", flush=True)
+        with contextlib.suppress(BrokenPipeError):  # nobody reads any more: the main thread will notice
+            while not self.done.wait(0.5 if self.live else EVERY):
+                print(f"\r\x1b[K{self.line()}" if self.live else self.line(), end="" if self.live else "\n", flush=True)
 
     def __enter__(self) -> "Progress":
         self.ticker.start()

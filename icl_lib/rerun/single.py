@@ -1,13 +1,12 @@
 """One run of one chapter into a folder of its own."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icl_lib.locks import workplace
 from icl_lib.rerun.book import ChapterFile
 from icl_lib.rerun.point import RECORD, Job, code_digest, compute, publish, require_device
 from icl_lib.validate import ConfigError
@@ -69,10 +68,8 @@ def run(
         raise ConfigError(
             f"out={str(final)!r}: must be a new folder, or one that holds an earlier run and nothing else"
         )
-    final.parent.mkdir(parents=True, exist_ok=True)
-    # beside the final folder, so that renaming it is one step
-    work = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent)) / final.name
-    try:
+    with workplace(final) as place:  # beside the final folder, so that renaming it is one step
+        work = place / final.name
         problem = compute(chapter, job, work, on_cell)
         if problem:
             failed = final.with_name(final.name + ".failed.ipynb")
@@ -81,9 +78,7 @@ def run(
                 kept.replace(failed)
             raise RunFailed(f"{chapter.id}: failed in {problem}" + (f"\n  see {failed}" if failed.is_file() else ""))
         publish(work, final)
-    finally:
-        shutil.rmtree(work.parent, ignore_errors=True)
     result = final / chapter.id / "result.json"
-    verdict = json.loads(result.read_text()).get("verdict") if result.is_file() else None
+    verdict = json.loads(result.read_text(encoding="utf-8")).get("verdict") if result.is_file() else None
     page = final / f"{chapter.notebook.stem}.html"
-    return Run(final, page, json.loads((final / RECORD).read_text()), verdict)
+    return Run(final, page, json.loads((final / RECORD).read_text(encoding="utf-8")), verdict)

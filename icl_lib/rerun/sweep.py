@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
+from icl_lib.locks import locked
 from icl_lib.paths import write_json
 from icl_lib.rerun.book import ChapterFile
 from icl_lib.rerun.grid import combinations
@@ -114,7 +113,7 @@ def _read(file: Path) -> dict[str, Any]:
         ConfigError: if it is not what a sweep writes.
     """
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         content = None
     good = isinstance(content, dict) and all(isinstance(content.get(name), str) for name in ("chapter", "code"))
@@ -126,8 +125,7 @@ def _read(file: Path) -> dict[str, Any]:
 def _register(plan: Plan) -> None:
     """Add the points to what the folder's table is about; points of other code are dropped from it."""
     file, code, device = plan.folder / SWEEP, plan.jobs[0].code, plan.jobs[0].device
-    (plan.folder / "locks").mkdir(parents=True, exist_ok=True)
-    with FileLock(plan.folder / "locks" / "sweep.lock"):
+    with locked(plan.folder / "locks" / "sweep.lock"):
         old = _read(file) if file.is_file() else {}
         whose = old.get("chapter", plan.chapter.id)
         require(whose == plan.chapter.id, "out", str(plan.folder), f"another folder: this one holds a sweep of {whose}")
@@ -153,8 +151,9 @@ def run(
         retry: also compute again what has failed before.
 
     Raises:
+        ConfigError: if the scheduler does not answer.
         Stopped: if no point can be computed, as on a full disk.
-        OSError: if the folder cannot be written, or the scheduler does not answer.
+        OSError: if the folder cannot be written.
     """
     from icl_lib.rerun import workers
 
@@ -164,6 +163,8 @@ def run(
         known = {job.key for job in known_jobs(plan.folder, plan.chapter.book)[1]}
         if known >= {job.key for job in plan.jobs}:
             return found
+    if scheduler != "local":
+        workers.connected(scheduler).close()  # refused before anything is written
     _register(plan)
 
     def compute(requests: list[Request]) -> Generator[tuple[Request, Outcome], None, None]:

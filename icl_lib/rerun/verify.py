@@ -1,15 +1,14 @@
 """Chapters executed again and compared with what is committed: numbers by the rule of ``near``, words and verdicts exactly."""
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from icl_lib.locks import workplace
+from icl_lib.paths import read_yaml
 from icl_lib.rerun.book import ChapterFile
 
 BY_ROUNDING = (
@@ -30,7 +29,7 @@ class Comparison:
 def reduced_setting(chapter: ChapterFile) -> dict[str, Any] | None:
     """The smaller setting at which a long chapter is tested, if it has one."""
     file = chapter.book / "tests" / "reference" / "settings.yml"
-    settings = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    settings = read_yaml(file) if file.is_file() else {}
     return settings.get(f"chapters/{chapter.label}.ipynb")
 
 
@@ -50,8 +49,7 @@ def verify(chapter: ChapterFile, *, full: bool = False, on_cell: Callable[[], No
     reference = chapter.notebook
     if smaller is not None:
         reference = chapter.book / "tests" / "reference" / chapter.notebook.name
-    work = Path(tempfile.mkdtemp(prefix="icl-verify-"))
-    try:
+    with workplace(Path(tempfile.gettempdir()) / "icl-verify") as work:
         target = work / chapter.notebook.name
         problem = run(chapter.notebook, target, work, smaller, cwd=chapter.book, on_cell=on_cell)
         if problem:
@@ -61,11 +59,9 @@ def verify(chapter: ChapterFile, *, full: bool = False, on_cell: Callable[[], No
         remarks = [] if smaller is None else ["at the smaller setting of the tests"]
         recorded, found = chapter.book / "figures" / chapter.id / "result.json", work / chapter.id / "result.json"
         if smaller is None and recorded.is_file():
-            more, said = _results(json.loads(recorded.read_text()), found)
+            more, said = _results(json.loads(recorded.read_text(encoding="utf-8")), found)
             differences, remarks, compared = [*differences, *more], [*remarks, *said], compared + 1
         return Comparison(differences, remarks, compared)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _outputs(committed: Any, again: Any) -> tuple[list[str], int]:
@@ -90,7 +86,7 @@ def _results(recorded: Mapping[str, Any], file: Path) -> tuple[list[str], list[s
 
     if not file.is_file():
         return ["no result.json was written"], []
-    found = json.loads(file.read_text())
+    found = json.loads(file.read_text(encoding="utf-8"))
     names = [n for n in {**recorded, **found} if n not in PROVENANCE and not near_value(recorded.get(n), found.get(n))]
     differences = [f"result.json: {name} is not the recorded one" for name in names]
     if recorded.get("code_hash") != found.get("code_hash"):

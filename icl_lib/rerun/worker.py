@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from icl_lib.device import check_device
+from icl_lib.locks import locked
 from icl_lib.paths import write_json
 from icl_lib.rerun.book import find
 from icl_lib.rerun.point import Job, code_digest, compute, publish, read_record
@@ -52,8 +53,7 @@ def work_on(request: Request) -> Outcome:
     """Compute a point unless it is there; at most one process at a time, whoever asks."""
     job, folder = request.job, Path(request.folder)
     try:
-        (folder / "locks").mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "locks" / f"{job.key}.lock", timeout=-1 if request.wait else 0):
+        with locked(folder / "locks" / f"{job.key}.lock", timeout=-1 if request.wait else 0):
             return _locked(job, folder, request.retry)
     except Timeout:
         return Outcome("busy")
@@ -108,7 +108,7 @@ def _locked(job: Job, folder: Path, retry: bool) -> Outcome:
 def read_failure(file: Path) -> str:
     """The recorded error of a point that failed."""
     try:
-        return str(json.loads(file.read_text())["error"])
+        return str(json.loads(file.read_text(encoding="utf-8"))["error"])
     except (ValueError, KeyError, TypeError):
         return f"unknown: {file} is not as it was written"
 
@@ -133,7 +133,7 @@ def _end_with_parent() -> None:
 def main() -> None:
     """Read a request, answer with an outcome; what kernels print goes nowhere."""
     answer = os.dup(1)
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 1)
     text = sys.stdin.readline()
     if not text.endswith("\n"):  # the parent has ended already

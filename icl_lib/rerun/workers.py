@@ -10,9 +10,13 @@ import time
 import uuid
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TYPE_CHECKING
 
 from icl_lib.rerun.worker import Outcome, Request, request_text
-from icl_lib.validate import require
+from icl_lib.validate import ConfigError, require
+
+if TYPE_CHECKING:
+    import distributed
 
 Done = tuple[Request, Outcome]
 ANSWERS_WITHIN = 10  # seconds that a scheduler has to answer
@@ -70,13 +74,13 @@ def local(requests: Iterable[Request], jobs: int) -> Generator[Done, None, None]
         pool.shutdown()
 
 
-def dask(requests: Iterable[Request], address: str) -> Generator[Done, None, None]:
-    """The same on the workers of an existing scheduler, which have to see the same folders under the same names.
+def connected(address: str) -> "distributed.Client":
+    """A client of an existing scheduler.
 
     Raises:
-        ConfigError: for an address that is none, or one of an encrypted scheduler without certificates for it.
+        ConfigError: for an address that is none, at which nothing answers, or one of an encrypted scheduler without
+            certificates for it.
         ModuleNotFoundError: without the package distributed.
-        OSError: if the scheduler does not answer.
     """
     require(address.startswith(("tcp://", "tls://")), "scheduler", address, "local, tcp://host:port or tls://host:port")
     import distributed
@@ -85,7 +89,21 @@ def dask(requests: Iterable[Request], address: str) -> Generator[Done, None, Non
     known = "tcp://, unless Dask's configuration names certificates (distributed.comm.tls, see chapters/reproduce.md)"
     require(address.startswith("tcp://") or secret is not None, "scheduler", address, known)
 
-    with distributed.Client(address, timeout=ANSWERS_WITHIN) as client:
+    try:
+        return distributed.Client(address, timeout=ANSWERS_WITHIN)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"scheduler={address!r}: must be the address of one that answers ({error})") from error
+
+
+def dask(requests: Iterable[Request], address: str) -> Generator[Done, None, None]:
+    """The same on the workers of an existing scheduler, which have to see the same folders under the same names.
+
+    Raises:
+        ConfigError, ModuleNotFoundError: as `connected`.
+    """
+    import distributed
+
+    with connected(address) as client:
         name = uuid.uuid4().hex[:8]  # two sweeps on one scheduler are not one task
         futures = {client.submit(run_point, r, key=f"icl-{r.job.key}-{name}", pure=False): r for r in requests}
         try:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from tqdm import tqdm
 
+from icl_lib.locks import locked
 from icl_lib.paths import cache_dir
 from icl_lib.provenance import code_hash, versions
 from icl_lib.softmax.model import Params
@@ -50,7 +50,7 @@ def trained(configs: Sequence[TrainConfig], folder: Path | None = None, save_eve
     folder = cache_dir() if folder is None else folder
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{key}.safetensors"
-    with FileLock(folder / f"{key}.lock"):
+    with locked(folder / f"{key}.lock"):
         state = load_state(path, key)
         if state is None or state.step < configs[0].n_steps:
             start = state.step if state else 0

@@ -8,10 +8,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from filelock import FileLock
 from tqdm import tqdm
 
 from icl_lib.device import compute_device, moved
+from icl_lib.locks import locked
 from icl_lib.paths import cache_dir
 from icl_lib.rng import generator
 from icl_lib.softmax import gpt, stack
@@ -153,7 +153,7 @@ def trained_deep(configs: Sequence[DeepConfig], folder: Path | None = None) -> E
     folder = cache_dir() if folder is None else folder
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{key}.safetensors"
-    with FileLock(folder / f"{key}.lock"):
+    with locked(folder / f"{key}.lock"):
         kind = gpt.GPTParams if network(configs[0]) is gpt else stack.StackParams
         state = load_state(path, key, kind)
         if state is None:

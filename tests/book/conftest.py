@@ -29,7 +29,9 @@ FLAGS = [
 @pytest.fixture(scope="session")
 def html() -> Path:
     """The pages of `make html`, up to date."""
-    done = subprocess.run([sys.executable, "-m", "tools.render"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.render"], capture_output=True, encoding="utf-8", errors="replace"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return Path("_build/html").resolve()
 

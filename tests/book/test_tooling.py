@@ -140,7 +140,10 @@ def test_choice_of_chapters(book: Path) -> None:
     assert "run_chapters:two" in both
     unknown = doit("list", CHAPTER="two,three")
     assert unknown.returncode != 0
-    assert "no chapter is called three; there are: one, two" in unknown.stderr
+    assert unknown.stderr.strip() == "chapter='three': must be one of L1, two"
+    for name in ("L1", "l1", "chapters/one.ipynb"):  # what `icl run` understands
+        listed = doit("list", "--all", CHAPTER=name).stdout
+        assert "run_chapters:one" in listed and "run_chapters:two" not in listed
 
 
 def test_choice_of_a_part_leaves_its_heavy_chapters_out(book: Path) -> None:
@@ -152,7 +155,7 @@ def test_choice_of_a_part_leaves_its_heavy_chapters_out(book: Path) -> None:
     ]
     assert "slow" in doit("list", "--all", CHAPTER="part", HEAVY="1").stdout
     assert "slow" in doit("list", "--all", CHAPTER="slow").stdout
-    assert "there are: part, one, quick, slow, two" in doit("list", CHAPTER="three").stderr
+    assert "must be one of part, L1, one, quick, two" in doit("list", CHAPTER="three").stderr
 
 
 def test_note_on_a_page_that_was_not_run(book: Path) -> None:
@@ -341,3 +344,19 @@ def test_make_book_of_one_chapter_touches_no_committed_file() -> None:
         text = (build / "html" / other.with_suffix(".html")).read_text()
         assert ("was not run in this build" in text) == (other.stem != "data_model")
     assert git_state() == before
+
+
+def test_a_broken_chapter_is_named_in_one_line_and_clutter_is_ignored(book: Path) -> None:
+    copy = book / "chapters/one-Copy1.ipynb"
+    shutil.copyfile(book / "chapters/one.ipynb", copy)
+    (book / "chapters/._one.ipynb").write_bytes(b"\0\5\x16\7\xff")
+    assert notebooks.chapters() == [Path("chapters/one.ipynb"), Path("chapters/two.ipynb")]
+    render.stage(book / "staged", {}, {})
+    assert {path.name for path in (book / "staged/chapters").iterdir()} == {"one.ipynb", "two.ipynb"}
+    (book / "chapters/two.ipynb").write_text("{\n<<<<<<< HEAD\n")
+    for command in (["doit", "list"], ["tools.render"]):
+        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+        assert done.returncode != 0
+        assert done.stderr.splitlines() == [
+            "notebook='chapters/two.ipynb': must be a notebook, there are merge markers in line 2"
+        ]

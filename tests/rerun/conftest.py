@@ -23,4 +23,4 @@ def uninterrupted(shared: Path) -> str:
     """The table of a sweep that nothing happened to."""
     done = icl(shared, "sweep", "T1", *GRID, "--jobs", 2, "--out", shared / "plain")
     assert done.returncode == 0, done.stderr
-    return (shared / "plain/table.csv").read_text()
+    return (shared / "plain/table.csv").read_text(encoding="utf-8")

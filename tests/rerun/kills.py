@@ -33,7 +33,7 @@ def check(book: Path, out: Path, grid: Sequence[str], kills: int, expected: str,
     killed = sum(kill_once(book, out, grid, moments) for _ in range(kills))
     done = icl(book, "sweep", "T1", *grid, "--jobs", 2, "--out", out)
     assert done.returncode == 0, done.stderr
-    assert (out / "table.csv").read_text() == expected
+    assert (out / "table.csv").read_text(encoding="utf-8") == expected
     assert len(list((out / "points").iterdir())) * 2 == len(expected.splitlines()) - 1
     assert not list((out / "work").iterdir())
     return killed
@@ -47,7 +47,7 @@ def main() -> None:
         assert icl(book, "sweep", "T1", *grid, "--jobs", 2, "--out", book / "plain").returncode == 0
         print(f"uninterrupted: 30 points in {time.monotonic() - start:.0f} s", flush=True)
         seed = int(sys.argv[1]) if len(sys.argv) > 1 else 0
-        start, expected = time.monotonic(), (book / "plain/table.csv").read_text()
+        start, expected = time.monotonic(), (book / "plain/table.csv").read_text(encoding="utf-8")
         killed = check(book, book / "killed", grid, 20, expected, seed)
         print(
             f"killed 20 times, {killed} while it ran: the same table, no point lost or doubled ({time.monotonic() - start:.0f} s)"

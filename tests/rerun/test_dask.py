@@ -51,8 +51,13 @@ def test_a_killed_worker_loses_nothing(
         ("tls://127.0.0.1:1", 2, "scheduler='tls://127.0.0.1:1': must be tcp://, unless Dask's configuration names"),
         (
             "tcp://127.0.0.1:1",
-            1,
-            "stopped: Timed out trying to connect to tcp://127.0.0.1:1 after 1 s; the same command",
+            2,
+            "scheduler='tcp://127.0.0.1:1': must be the address of one that answers (Timed out trying to connect to",
+        ),
+        (
+            "tcp://nohost",
+            2,
+            "scheduler='tcp://nohost': must be the address of one that answers (missing port number in address 'nohost')",
         ),
     ],
 )
@@ -70,4 +75,4 @@ def test_what_is_no_scheduler(
     assert cli.main(["sweep", "T1", "--scheduler", address, "--out", str(tmp_path / "sweep")]) == status
     (line,) = lines(capsys.readouterr().err)
     assert line.startswith(f"icl: {message}")
-    assert not (tmp_path / "sweep/points").exists()
+    assert not (tmp_path / "sweep").exists()

@@ -52,8 +52,8 @@ def make_book(folder: Path, id: str = "T1", parameters: str = PARAMETERS, table:
     nbformat.write(
         v4.new_notebook(cells=[v4.new_markdown_cell("# A toy, $x^2$"), first, *cells], metadata=KERNEL), path
     )
-    (folder / "claims.yml").write_text(f"{id}: {{title: A toy, chapter: chapters/toy/{id}_toy}}\n")
-    (folder / "chapters" / "parameters.yml").write_text(table)
+    (folder / "claims.yml").write_text(f"{id}: {{title: A toy, chapter: chapters/toy/{id}_toy}}\n", encoding="utf-8")
+    (folder / "chapters" / "parameters.yml").write_text(table, encoding="utf-8")
     return folder
 
 
@@ -63,11 +63,11 @@ def finished(plan: sweep.Plan) -> None:
         point = plan.folder / "points" / job.key
         (point / "T1").mkdir(parents=True)
         text = json.dumps({"clauses": {"slope": {"value": {"estimate": 1}, "control": {}, "verdict": "partly"}}})
-        (point / "T1/result.json").write_text(text)
+        (point / "T1/result.json").write_text(text, encoding="utf-8")
         files = {"T1/result.json": [len(text), hashlib.sha256(text.encode()).hexdigest()]}
         known = {"key": job.key, "code": job.code, "parameters": job.values, "files": files, "seconds": 1.0}
         stamp = {"exploratory": True, "chapter": "T1", "commit": "x", "versions": {}}
-        (point / "provenance.json").write_text(json.dumps({**known, **stamp}))
+        (point / "provenance.json").write_text(json.dumps({**known, **stamp}), encoding="utf-8")
 
 
 def environment() -> dict[str, str]:
@@ -83,8 +83,14 @@ def command(*arguments: object) -> list[str]:
 
 def icl(book: Path, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     """Run the command inside a book."""
+    options = {"env": environment(), **options}
     return subprocess.run(  # type: ignore[call-overload]
-        command(*arguments), cwd=book, env=environment(), capture_output=True, text=True, **options
+        command(*arguments),
+        cwd=book,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        **options,
     )
 
 

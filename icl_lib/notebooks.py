@@ -1,0 +1,37 @@
+"""Which files below ``chapters/`` are notebooks of the book, and what is read of one."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from icl_lib.validate import ConfigError
+
+COPY = "*-Copy[0-9]*.ipynb"  # what Jupyter calls a copy
+MERGE = re.compile(r"^<<<<<<< ", re.M)
+
+
+def chapter_files(book: Path) -> list[Path]:
+    """All notebooks below ``chapters/``, sorted, but for hidden files and folders (``._L1.ipynb``) and Jupyter's copies."""
+    found = (book / "chapters").rglob("*.ipynb")
+    shown = (p for p in found if not any(part.startswith(".") for part in p.relative_to(book).parts))
+    return sorted(p for p in shown if p.is_file() and not p.match(COPY))
+
+
+def read_cells(notebook: Path) -> list[dict[str, Any]]:
+    """The cells of a notebook.
+
+    Raises:
+        ConfigError: for a file that is none, with its name.
+    """
+    text = notebook.read_text(encoding="utf-8", errors="replace")
+    try:
+        cells = json.loads(text)["cells"]
+        ok = all(isinstance(cell["source"], str | list) and isinstance(cell["metadata"], dict) for cell in cells)
+    except (ValueError, KeyError, TypeError):
+        ok = False
+    if not ok:
+        merge = MERGE.search(text)
+        why = f", there are merge markers in line {text.count(chr(10), 0, merge.start()) + 1}" if merge else ""
+        raise ConfigError(f"notebook={str(notebook)!r}: must be a notebook{why}")
+    return list(cells)

@@ -1,0 +1,81 @@
+"""The kernel in which a chapter computes: this Python, and nothing that its user or the machine has configured.
+
+As a program (``python -m icl_lib.rerun.kernel``) it is an IPython kernel that reads no configuration. To be started, it needs no
+kernelspec: one of the name ``python3`` may belong to another Python.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ipykernel.kernelapp import IPKernelApp
+from ipykernel.kernelspec import make_ipkernel_cmd
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from traitlets import Instance
+
+from icl_lib import provenance
+from icl_lib.paths import write_atomic
+
+FOLDER = "IPYTHONDIR"  # the variable that names a kernel's own folder
+# What would reach into a chapter from outside.
+DROPPED = ("PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "PYTHONINSPECT", "MPLBACKEND")
+
+
+class OurKernel(KernelSpecManager):
+    """Whatever kernel a notebook names, it gets this one."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        command = make_ipkernel_cmd(__name__, python_arguments=["-P"])  # a file beside the notebook is no module yet
+        return KernelSpec(argv=command, display_name="Python 3", language="python")
+
+
+class Manager(AsyncKernelManager):
+    """Starts that kernel, for papermill."""
+
+    kernel_spec_manager = Instance(OurKernel, ())
+
+
+@contextlib.contextmanager
+def isolated(folder: Path) -> Iterator[None]:
+    """The variables of this process, which its kernels inherit, without what would reach into a chapter from outside.
+
+    Args:
+        folder: of the kernel's own, so that it needs no home; what it says of itself is found there.
+    """
+    before, place = dict(os.environ), str(folder)
+    for name in DROPPED:
+        os.environ.pop(name, None)
+    library = str(provenance.PACKAGE.parent)  # the one that runs here is the one that runs there
+    os.environ |= {"PYTHONPATH": library, "PYTHONUTF8": "1", "MATPLOTLIBRC": os.devnull}
+    os.environ |= {FOLDER: place, "JUPYTER_RUNTIME_DIR": place}
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def said(folder: Path) -> tuple[dict[str, str], str] | None:
+    """The versions and the processor that the last kernel of a folder computed with; None if none has started."""
+    file = folder / "said.json"
+    if not file.is_file():
+        return None
+    versions, processor = json.loads(file.read_text(encoding="utf-8"))
+    return versions, processor
+
+
+class Kernel(IPKernelApp):
+    """An IPython kernel that reads no configuration: none of its user, its environment or the system."""
+
+    def load_config_file(self, *args: Any, **kwargs: Any) -> None:
+        """Do not."""
+
+
+if __name__ == "__main__":
+    about = [provenance.versions(), provenance.processor()]
+    write_atomic(Path(os.environ[FOLDER]) / "said.json", json.dumps(about).encode())
+    Kernel.launch_instance()
