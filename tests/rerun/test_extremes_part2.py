@@ -50,6 +50,7 @@ def test_the_ends_of_a_range_are_taken_or_refused_in_one_line(id: str, name: str
 
 REFUSED = [  # each of these used to stop a chapter in a cell, some after minutes
     ("K1", {"d": 30}, "K1: n_teacher=16: must be .* n_teacher >= d [+] 1 [+] k [(]here d = 30, k = 3[)]"),
+    ("K1", {"n_prompts": 60}, "K1: n_prompts=60: must be .* n_prompts % 50 == 0"),
     ("K1", {"mixes": [0.5, 0.5]}, "K1: mixes=.* each once"),
     ("K1", {"n_others": 11}, "K1: n_others=11"),
     ("K2", {"k": 2}, "K2: k=2: must be .* k == len[(]spectrum[)]"),
@@ -66,6 +67,7 @@ REFUSED = [  # each of these used to stop a chapter in a cell, some after minute
     ("Q5", {"n_particles": 4}, "Q5: n_particles=4"),
     ("Q6", {"n_grid": 81}, "Q6: n_grid=81"),
     ("Q7", {"sixtyfourths": [4]}, "Q7: sixtyfourths="),
+    ("Q7", {"fit_sizes": [4]}, "Q7: fit_sizes=.* k [*] k"),
     ("Q8", {"k": 9}, "Q8: k=9: must be .* k <= d"),
 ]
 
