@@ -128,7 +128,7 @@ def task_run_twins() -> Iterator[dict[str, Any]]:
     """Chapters with every initial weight moved by 1e-7 of its size; where they take too long, at the smaller setting."""
     for path in ALL:
         target, more = BUILD / "twins" / path.name, []
-        if path in LEFT_OUT and notebooks.heavy(path):
+        if path in notebooks.reduced() and path in LEFT_OUT and notebooks.heavy(path):
             more = ["--parameters", json.dumps(notebooks.reduced()[path])]
         elif path not in RUN:
             continue

@@ -60,11 +60,11 @@ def test_a_twin_is_marked_and_has_its_own_place_in_the_cache(monkeypatch: pytest
     assert provenance.versions()["twin"] == "1e-07" and ensemble_key(RUNS) != plain
 
 
-def test_a_kernel_is_a_twin_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_is_a_twin_only_when_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(VARIABLE, "1")  # left over in somebody's shell
-    with kernel_environment(None):
+    with kernel_environment(tmp_path, tmp_path, None):
         assert not os.environ[VARIABLE]
-    with kernel_environment(None, twin=True):
+    with kernel_environment(tmp_path, tmp_path, None, twin=True):
         assert os.environ[VARIABLE]
 
 
