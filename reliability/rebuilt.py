@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from icl_lib.paths import root
+from icl_lib.provenance import processor
 from icl_lib.rerun.compare import same_file
 from reliability.outcome import Row
 from reliability.settings import compared, verdicts
@@ -34,14 +35,13 @@ def largest_move(known: Path, folder: Path) -> float:
 def rows(committed: Path | None = None) -> Iterator[Row]:
     """One row per chapter that was built; stops where none was."""
     built, committed = Path(os.environ.get("BUILD") or "_build/book") / "figures", committed or root() / "figures"
-    results = sorted(built.glob("*/result.json"))
+    here, results = processor(), sorted(built.glob("*/result.json"))
     if not results:
         sys.exit(f"no chapter has been built in {built}: make book does it")
     for folder in (result.parent for result in results):
         known, tables = committed / folder.name, list(folder.rglob("*.csv"))
         same = sum(same_file(known / table.relative_to(folder), table) for table in tables)
-        detail = (
-            f"{same} of {len(tables)} tables equal, estimates moved by {largest_move(known, folder):.2g} half-widths"
-        )
+        moved = largest_move(known, folder)
+        detail = f"{here}: {same} of {len(tables)} tables equal, estimates moved by {moved:.2g} half-widths"
         row = compared(folder.name, verdicts(known), verdicts(folder))
-        yield row._replace(kind=KIND, detail="; ".join(filter(None, (row.detail, detail))))
+        yield row._replace(kind=KIND, detail="; ".join(filter(None, (detail, row.detail))))
