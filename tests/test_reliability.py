@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ import torch
 
 from icl_lib.mean_field.flow import Diverged
 from icl_lib.validate import ConfigError
-from reliability import configs, divergence, fuzz, kills, order, outcome, rebuilt, settings, solvers, spoilt
+from reliability import configs, divergence, fuzz, kills, order, outcome, processors, rebuilt, settings, solvers, spoilt
 from reliability.outcome import FINITE, NOT_FINITE, Row
 
 
@@ -150,6 +151,7 @@ def test_files_and_verdicts_that_move_are_reported(tmp_path: Path) -> None:
 
 def test_a_rebuilt_chapter_is_held_against_the_committed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUILD", str(tmp_path))
+    monkeypatch.setattr(rebuilt, "processor", lambda: "Chip (AVX2)")
     with pytest.raises(SystemExit, match="make book"):
         next(rebuilt.rows())
 
@@ -164,11 +166,27 @@ def test_a_rebuilt_chapter_is_held_against_the_committed_one(tmp_path: Path, mon
     write(tmp_path / "figures/L1", "reproduced", 1.5)
     (row,) = rebuilt.rows(tmp_path / "committed")
     assert row.passed and (row.case, row.n) == ("L1", 2)
-    assert row.detail == "1 of 2 tables equal, estimates moved by 0.5 half-widths"
+    assert row.detail == "Chip (AVX2): 1 of 2 tables equal, estimates moved by 0.5 half-widths"
     write(tmp_path / "figures/L1", "partly", 1.0)
     (row,) = rebuilt.rows(tmp_path / "committed")
     moved = "claim: reproduced, then partly; x: reproduced, then partly"
-    assert not row.passed and row.detail == f"{moved}; 2 of 2 tables equal, estimates moved by 0 half-widths"
+    assert not row.passed
+    assert row.detail == f"Chip (AVX2): 2 of 2 tables equal, estimates moved by 0 half-widths; {moved}"
+
+
+def test_a_chapter_under_other_instruction_sets_is_judged_cell_by_cell(tmp_path: Path) -> None:
+    """As make test does: a checked cell that says something else is named, one that does not is counted."""
+    cells = [
+        nbformat.v4.new_code_cell(f"# NBVAL_CHECK_OUTPUT\nimport os\nprint({text})")
+        for text in ("1", "os.environ['KERNELS']")
+    ]
+    for number, (cell, said) in enumerate(zip(cells, ("1\n", "other\n")), 1):
+        cell.execution_count, cell.outputs = number, [nbformat.v4.new_output("stream", name="stdout", text=said)]
+    file = tmp_path / "T1_toy.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), file)
+    assert processors.checked([file], {"KERNELS": "other"}) == {"T1_toy": (2, [])}
+    assert processors.checked([file], {"KERNELS": "plain"}) == {"T1_toy": (2, ["Cell 1"])}
+    assert "plain kernels" in processors.here()
 
 
 def test_rows_of_a_kind_replace_its_old_ones(tmp_path: Path) -> None:
