@@ -63,23 +63,47 @@ def far_cells(notebook: Path, twin: Path) -> list[int]:
     return [n for n, a, b in checked if records not in a.source and not near_outputs(a.outputs, b.outputs)]
 
 
-def main(build: Path) -> None:
-    found: list[Move] = []
-    far = []
+def pairs(build: Path) -> Iterator[tuple[Path, Path, str]]:
+    """Notebooks that have run here beside their twins, and at which setting."""
     for path in notebooks.chapters():
         setting, run = ("reduced", "reference") if notebooks.heavy(path) else ("recorded", "run")
-        plain = build / run / (path.name if setting == "reduced" else path)
-        twin = build / "twins" / path.name
-        for result in sorted(plain.with_suffix(".out").glob("*/result.json")):
-            other = twin.with_suffix(".out") / result.parent.name / "result.json"
-            one, twins = (json.loads(p.read_text(encoding="utf-8")) for p in (result, other))
-            found += moves(one, twins, setting)
-        if plain.is_file() and twin.is_file() and (cells := far_cells(plain, twin)):
-            far.append(f"{notebooks.label(path)}: code cells {', '.join(map(str, cells))}")
-    table = pd.DataFrame(found).sort_values(["claim", "clause", "part"])
+        plain, twin = build / run / (path.name if setting == "reduced" else path), build / "twins" / path.name
+        if plain.is_file() and twin.is_file():
+            yield plain, twin, setting
+
+
+def compared(build: Path) -> tuple[list[Move], list[str]]:
+    """All clauses of all pairs; and the checked cells that say something else in the twin, in words.
+
+    Raises:
+        ValueError: for a twin of other code or parameters.
+    """
+    found: list[Move] = []
+    far = []
+    for plain, twin, setting in pairs(build):
+        for file in sorted(plain.with_suffix(".out").glob("*/result.json")):
+            other = twin.with_suffix(".out") / file.parent.name / "result.json"
+            one, two = (json.loads(path.read_text(encoding="utf-8")) for path in (file, other))
+            if any(one[name] != two[name] for name in ("code_hash", "parameters")):
+                raise ValueError(f"{other}: it is the twin of another run")
+            found += moves(one, two, setting)
+        if cells := far_cells(plain, twin):
+            far.append(f"{plain.stem}: code cells {', '.join(map(str, cells))}")
+    return found, far
+
+
+def main(build: Path) -> None:
+    """Put what has run here in place of the rows of the same claims."""
+    found, far = compared(build)
+    table = pd.DataFrame(found, columns=Move._fields)
+    path = root() / rounding.FILE
+    if path.is_file():
+        old = pd.read_csv(path)
+        table = pd.concat([old[~old["claim"].isin(table["claim"])], table])
     text = io.StringIO()
+    table = table.sort_values(["claim", "clause", "part"])
     table.to_csv(text, index=False, lineterminator="\n", float_format="%.6g")
-    write_atomic(root() / rounding.FILE, text.getvalue().encode())
+    write_atomic(path, text.getvalue().encode())
     named = table[table["moved"] > rounding.LEVEL].sort_values("moved", ascending=False)
     print(f"{len(table)} numbers, {len(named)} moved by more than {rounding.LEVEL:g} of their half width")
     print(named[["claim", "clause", "part", "setting", "moved", "verdict", "twin_verdict"]].to_string(index=False))
