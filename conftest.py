@@ -14,7 +14,7 @@ from nbval import kernel
 from nbval.plugin import IPyNbCell
 
 from icl_lib.notebooks import COPY
-from icl_lib.rerun.kernel import OurKernel, isolated
+from icl_lib.rerun.kernel import PATIENCE, OurKernel, isolated
 from icl_lib.rerun.near import near_outputs
 from icl_lib.rerun.terminal import need_no_home
 
@@ -41,10 +41,10 @@ def start_new_kernel(*args: Any, **kwargs: Any) -> Any:
     """Two kernels that start at the same moment, of two test processes, may pick the same ports; one of them then dies."""
     with isolated(Path(place.name)):
         try:
-            return start_once(*args, **kwargs)
+            return start_once(*args, **{**kwargs, "startup_timeout": PATIENCE})
         except RuntimeError as error:
             warnings.warn(f"a kernel was started again: {error}", stacklevel=1)
-            return start_once(*args, **kwargs)
+            return start_once(*args, **{**kwargs, "startup_timeout": PATIENCE})
 
 
 IPyNbCell.compare_outputs, kernel.start_new_kernel = compare_outputs, start_new_kernel

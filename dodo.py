@@ -12,6 +12,7 @@ from typing import Any
 
 from doit.exceptions import UnmetDependency
 
+from icl_lib import rounding
 from icl_lib.notebooks import read_cells
 from icl_lib.rerun import book, terminal
 from icl_lib.validate import ConfigError, require
@@ -49,6 +50,8 @@ except ConfigError as error:
 # What takes longest comes first, so that no core waits for a long chapter at the end; what was never timed comes before it.
 SECONDS = {chapter.notebook.resolve(): book.recorded_seconds(chapter) for chapter in book.chapters(Path.cwd())}
 RUN = [path for path in ALL if path not in LEFT_OUT]
+# Heavy chapters stand beside their twins at the smaller setting (reliability/twins.py).
+REDUCED_TWINS = [path for path in notebooks.reduced() if notebooks.heavy(path) and not CHAPTER]
 RUN.sort(key=lambda path: -(SECONDS.get(path.resolve()) or math.inf))
 
 
@@ -117,7 +120,7 @@ def task_run_chapters() -> Iterator[dict[str, Any]]:
 def task_run_reference() -> Iterator[dict[str, Any]]:
     """Chapters at the smaller setting at which they are tested."""
     for path, parameters in notebooks.reduced().items():
-        if path not in RUN:
+        if path not in RUN and path not in REDUCED_TWINS:
             continue
         target = BUILD / "reference" / path.name
         options = ("--parameters", json.dumps(parameters), "--out", str(target.with_suffix(".out")))
@@ -128,9 +131,9 @@ def task_run_twins() -> Iterator[dict[str, Any]]:
     """Chapters with every initial weight moved by 1e-7 of its size; where they take too long, at the smaller setting."""
     for path in ALL:
         target, more = BUILD / "twins" / path.name, []
-        if path in notebooks.reduced() and path in LEFT_OUT and notebooks.heavy(path):
+        if path in REDUCED_TWINS:
             more = ["--parameters", json.dumps(notebooks.reduced()[path])]
-        elif path not in RUN:
+        elif path not in RUN or notebooks.heavy(path):
             continue
         options = (*more, "--out", str(target.with_suffix(".out")), "--twin")
         yield notebook_task(path, target, notebooks.fingerprint, *options)
@@ -158,6 +161,8 @@ def task_run_index() -> Iterator[dict[str, Any]]:
     def depends_on(page: Path) -> str:
         results = [
             Path("claims.yml"),
+            Path("figures/vouched.csv"),
+            rounding.FILE,
             *sorted((BUILD / "figures").rglob("*.json")),
             *sorted(Path("figures").rglob("*.json")),
         ]

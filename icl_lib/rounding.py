@@ -18,7 +18,7 @@ def moves(book: Path, claim: str) -> dict[str, float]:
         return {}
     with file.open(encoding="utf-8", newline="") as rows:
         found = [row for row in csv.DictReader(rows) if row["claim"] == claim and row["part"] == "value"]
-    return {row["clause"]: float(row["moved"]) for row in found}
+    return {row["clause"]: float(row["moved"]) for row in found if row["moved"]}
 
 
 def share(moved: float) -> str:
@@ -30,5 +30,5 @@ def share(moved: float) -> str:
     if moved == 0:
         return "not at all"
     if math.isinf(moved):
-        return "though its interval has no width"
+        return "more than its interval, which has no width"
     return f"{moved:.2g} of its half width" if moved >= 0.01 else "less than 0.01 of its half width"

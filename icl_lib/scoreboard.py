@@ -16,6 +16,8 @@ from icl_lib.provenance import chapter_hash
 
 MARKS = dict(zip(VERDICTS, ("✔", "◐", "✘", "◇", "○"), strict=True))
 COLOURS = dict(zip(VERDICTS, ("#0173b2", "#b8860b", "#b3341f", "#6b6b6b", "#9a9a9a"), strict=True))
+# A clause that another setting or machine does not let a chapter measure.
+MARKS["not measured"], COLOURS["not measured"] = MARKS["not yet measured"], COLOURS["not yet measured"]
 PAPERS = {"li2024": "Li et al. 2024", "kim2024": "Kim & Suzuki 2024", "open": "Open question"}
 
 
@@ -98,8 +100,9 @@ def scoreboard(fresh: Path | None = None, show_all: bool = True) -> tuple[str, d
     """
     claims = list(load_claims().values())
     rows = [_row(claim, fresh) for claim in claims]
-    of_papers = Counter(v for claim, (v, _) in zip(claims, rows, strict=True) if claim.paper != "open")
-    of_open = Counter(v for v, _ in rows) - of_papers
+    verdicts = [verdict if verdict in VERDICTS else "not yet measured" for verdict, _ in rows]
+    of_papers = Counter(v for claim, v in zip(claims, verdicts, strict=True) if claim.paper != "open")
+    of_open = Counter(verdicts) - of_papers
     names = ("claim", "what it says, and how to re-run it", "verdict", "estimate [95 % interval] by clause", "seeds")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     body = "".join(row for verdict, row in rows if show_all or verdict != "not yet measured")

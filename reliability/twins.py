@@ -6,6 +6,7 @@ What moves by more than a tenth of its half width is decided by rounding as much
 import io
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ class Move(NamedTuple):
 
     Attributes:
         claim, clause, part: which; part is "value" or "control".
-        setting: "recorded", or "reduced" where the recorded one takes too long.
+        setting: "recorded", or "reduced" where that takes too long; both runs are this machine's.
         estimate, half_width, twin: over seeds; the estimate of the twin.
         moved: |twin - estimate| in half widths; infinite where the half width is 0 and the estimate moved.
         verdict, twin_verdict: of the clause.
@@ -111,4 +112,4 @@ def main(build: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path("_build/book"))
+    main(Path(os.environ.get("BUILD") or "_build/book"))

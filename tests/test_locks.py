@@ -19,11 +19,13 @@ from tests.rerun.toy import command, environment, icl, make_book
 def test_what_a_killed_run_left_is_removed_by_the_next_and_a_running_one_is_left_alone(tmp_path: Path) -> None:
     book, out = make_book(tmp_path / "book"), tmp_path / "out"
     killed, running = (
-        subprocess.Popen(command("run", "T1", "-p", "pause=60", "--out", out / name), cwd=book, env=environment())
+        subprocess.Popen(command("run", "T1", "-p", "pause=600", "--out", out / name), cwd=book, env=environment())
         for name in ("killed", "running")
     )
     try:
+        end = time.monotonic() + 600
         while len(list(out.rglob("curve.csv"))) < 2:  # both are in the chapter's last cell
+            assert time.monotonic() < end
             assert killed.poll() is None and running.poll() is None
             time.sleep(0.05)
         killed.send_signal(signal.SIGKILL)
@@ -34,6 +36,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_a_running_one_is_left
         assert icl(book, "run", "T1", "--out", out / "next").returncode == 0
         assert {path.name.split("-")[0] for path in out.iterdir()} == {".running", "next"}
     finally:
+        killed.kill()
         running.terminate()
         running.wait()
     assert {path.name for path in out.iterdir()} == {"next"}

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icl_lib.notebooks import chapter_files
 from icl_lib.parameters import Parameter, check_values, load_table, notebook_parameters, parse_value, read_parameters
 from icl_lib.paths import root
 from icl_lib.ranges import Range
@@ -23,8 +24,8 @@ BOOK = root()
 TABLE = load_table(BOOK)
 CHAPTERS = {
     str(path.relative_to(BOOK / "chapters").with_suffix("")): path
-    for path in sorted((BOOK / "chapters").rglob("*.ipynb"))
-    if path.parent.name != ".ipynb_checkpoints" and notebook_parameters(path)
+    for path in chapter_files(BOOK)
+    if notebook_parameters(path)
 }
 PARAMETERS = {label: read_parameters(path, TABLE.get(label, {})) for label, path in CHAPTERS.items()}
 EVERY = [(label, parameter) for label, known in PARAMETERS.items() for parameter in known.values()]

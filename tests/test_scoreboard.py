@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from icl_lib.claims import VERDICTS, Measured, load_claims, result_json
+from icl_lib.claims import NOT_MEASURED, VERDICTS, Measured, load_claims, result_json
 from icl_lib.main_figure import MAIN, main_figure
 from icl_lib.paths import root, write_json
 from icl_lib.provenance import chapter_hash
@@ -124,6 +124,12 @@ def test_what_is_vouched_for_is_not_stale(book: Path) -> None:
     assert "stale" not in scoreboard()[0]
     write_notebook(book, code="from icl_lib import rng\nx = 3")
     assert "stale: the code has changed since" in rows(scoreboard()[0])["L1"]
+
+
+def test_what_could_not_be_measured_is_shown_and_counted(book: Path) -> None:
+    record(book, control=NOT_MEASURED)
+    table, counts, _ = scoreboard()
+    assert "○ not measured" in rows(table)["L1"] and sum(counts.values()) == N_CLAIMS == counts["not yet measured"]
 
 
 def test_bad_news_is_shown(book: Path) -> None:

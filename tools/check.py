@@ -28,7 +28,8 @@ def steps() -> list[tuple[str, list[str], dict[str, str]]]:
     """Name, command, and what is added to the environment."""
     python, nbval = [sys.executable, "-m"], [*NBVAL, *TWO_AT_ONCE]
     out = {"ICL_BOOK_OUT": str(Path("_build/test/out").resolve())}
-    plain = {**out, "ATEN_CPU_CAPABILITY": "default"}
+    # What other kernels have trained must not be found in the cache.
+    plain = {**out, "ATEN_CPU_CAPABILITY": "default", "ICL_BOOK_CACHE": str(Path("_build/test/plain").resolve())}
     return [
         ("format", [*python, "ruff", "format", "--check", "--quiet", "."], out),
         ("lint", [*python, "ruff", "check", "--quiet", "."], out),
@@ -43,10 +44,18 @@ def steps() -> list[tuple[str, list[str], dict[str, str]]]:
     ]
 
 
+MAKES = ("CHAPTER", "HEAVY", "BUILD", "MAKEFLAGS", "MAKELEVEL")
+OTHERS = ("PYTEST_ADDOPTS", "ATEN_CPU_CAPABILITY", "MKL_CBWR")
+
+
+def clean_environment() -> dict[str, str]:
+    """The variables of this process without what changes which tests run, or what they compute."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ICL_")}
+    return {name: kept[name] for name in kept if name not in MAKES + OTHERS} | execute.THREADS | {"PYTHONUTF8": "1"}
+
+
 def main() -> int:
-    environment = {**os.environ, **execute.THREADS, "PYTHONUTF8": "1"}
-    for name in ("CHAPTER", "HEAVY", "BUILD", "MAKEFLAGS", "MAKELEVEL", "ICL_BOOK_OUT", "ICL_DEVICE", "ICL_TWIN"):
-        environment.pop(name, None)
+    environment = clean_environment()
     summary, failed, started = [], False, time.monotonic()
     for name, step, more in steps():
         if failed:

@@ -28,6 +28,11 @@ remedy() {
 }
 
 if ! suits "$1/bin/python"; then
+    # What is not ours stays: an environment elsewhere, or a folder that is none.
+    if [ -L "$1" ] || { [ -d "$1" ] && [ -n "$(ls -A "$1")" ] && [ ! -f "$1/pyvenv.cfg" ]; }; then
+        echo "$1 is a link or a folder with something else in it, and has no Python that suits: remove it, or name another with VENV=" >&2
+        exit 1
+    fi
     python=
     no_venv=
     for name in python3.14 python3.13 python3.12 python3.11 python3; do

@@ -67,6 +67,7 @@ def main() -> None:
     if checkout != HERE and INSTALLED.is_file():
         repoint()
     if not current:
+        INSTALLED.unlink(missing_ok=True)  # until it is whole again
         run(*install, "-r", LOCK)
     run(*install, "--no-deps", "-e", HERE)
     # Written last: an interrupted installation is taken up again.

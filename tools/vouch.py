@@ -9,7 +9,6 @@ import argparse
 import datetime
 import io
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,8 +21,10 @@ from icl_lib.provenance import chapter_hash
 from icl_lib.rerun import book
 from icl_lib.rerun.compare import code_cells
 from icl_lib.rerun.near import texts
+from icl_lib.rerun.terminal import command
 from icl_lib.scoreboard import vouched
 from tools import notebooks
+from tools.check import clean_environment
 
 FILE = Path("figures/vouched.csv")
 
@@ -31,10 +32,10 @@ FILE = Path("figures/vouched.csv")
 def said(folder: Path, chapter: Path, parameters: str) -> list[dict[str, str]]:
     """What the cells of a chapter say at these parameters, run by the code of a checkout; figures' stamps are left out."""
     target = folder / "_build" / "vouch" / chapter.name
-    command = [sys.executable, "-m", "tools.execute", str(chapter), str(target), "--parameters", parameters]
-    command += ["--out", str(target.with_suffix(".out"))]
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    subprocess.run(command, cwd=folder, env=environment, check=True)
+    run = [sys.executable, "-m", "tools.execute", str(chapter), str(target), "--parameters", parameters]
+    run += ["--out", str(target.with_suffix(".out"))]
+    environment = {**clean_environment(), "PYTHONPATH": str(folder)}
+    subprocess.run(run, cwd=folder, env=environment, check=True)
     found = [texts(cell.outputs) for cell in code_cells(notebooks.load(target))]
     return [{kind: text for kind, text in cell.items() if "provenance" not in text} for cell in found]
 
@@ -42,10 +43,10 @@ def said(folder: Path, chapter: Path, parameters: str) -> list[dict[str, str]]:
 def hash_by(folder: Path, chapter: Path) -> str:
     """The chapter's code hash as the code of a checkout computes it."""
     code = f"from pathlib import Path; from icl_lib.provenance import chapter_hash; print(chapter_hash(Path({str(chapter)!r}), numbers_only=True))"
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    command = [sys.executable, "-c", code]
+    environment = {**clean_environment(), "PYTHONPATH": str(folder)}
+    run = [sys.executable, "-c", code]
     done = subprocess.run(
-        command, cwd=folder, env=environment, check=True, capture_output=True, encoding="utf-8", errors="replace"
+        run, cwd=folder, env=environment, check=True, capture_output=True, encoding="utf-8", errors="replace"
     )
     return done.stdout.strip()
 
@@ -57,7 +58,8 @@ def main() -> int:
     args = parser.parse_args()
     chapter = book.find(args.chapter, Path.cwd())
     path = chapter.notebook.relative_to(Path.cwd())
-    parameters = json.dumps(notebooks.reduced().get(path, {}))
+    smaller = notebooks.reduced().get(path)
+    parameters, setting = json.dumps(smaller or {}), "recorded" if smaller is None else "reduced"
     recorded = json.loads((Path("figures") / chapter.id / "result.json").read_text(encoding="utf-8"))["code_hash"]
     with tempfile.TemporaryDirectory() as place:
         before = Path(place) / "before"
@@ -78,7 +80,10 @@ def main() -> int:
         )
         return 1
     row = {"claim": chapter.id, "recorded": recorded, "now": chapter_hash(path, numbers_only=True), "since": args.since}
-    row |= {"date": f"{datetime.date.today()}", "how": f"reduced setting, {len(new)} cells equal to the letter"}
+    row |= {
+        "date": f"{datetime.date.today()}",
+        "how": f"{setting} setting, {sum(map(bool, new))} cells equal to the letter",
+    }
     table = pd.DataFrame([row])
     if FILE.is_file():
         known = pd.read_csv(FILE, dtype=str)
@@ -91,4 +96,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main)())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_lib import provenance
+from icl_lib.locks import workplace
 from icl_lib.paths import cache_dir, root
 
 THREADS = {
@@ -143,21 +144,22 @@ def run(
             dict(parameters) if parameters else None,
             kernel_name="python3",
             kernel_manager_class=kernel.Manager,
+            start_timeout=kernel.PATIENCE,
             cwd=cwd or target.parent,
             progress_bar=False,
             on_cell_start=starts,
         )
 
-    place = tempfile.TemporaryDirectory(prefix="icl-kernel-", ignore_cleanup_errors=True)
+    place = workplace(Path(tempfile.gettempdir()) / "icl-kernel")
     try:
-        with place as folder, quiet_kernel(), kernel_environment(Path(folder), cache, out, device, twin):
+        with place as folder, quiet_kernel(), kernel_environment(folder, cache, out, device, twin):
             try:
                 execute()
             except RuntimeError as error:
                 if STILLBORN not in str(error):
                     raise
                 execute()
-            versions, processor = kernel.said(Path(folder)) or (provenance.versions(device), None)
+            versions, processor = kernel.said(folder) or (provenance.versions(device), None)
     except Exception as error:
         if running.is_file():
             running.rename(failed)

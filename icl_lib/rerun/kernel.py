@@ -21,6 +21,7 @@ from icl_lib import provenance
 from icl_lib.paths import write_atomic
 
 FOLDER = "IPYTHONDIR"  # the variable that names a kernel's own folder
+PATIENCE = 600  # seconds in which a kernel has to answer: it imports torch first, which takes its time on a slow disk
 # What would reach into a chapter from outside.
 DROPPED = ("PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "PYTHONINSPECT", "MPLBACKEND")
 
@@ -73,6 +74,9 @@ class Kernel(IPKernelApp):
 
     def load_config_file(self, *args: Any, **kwargs: Any) -> None:
         """Do not."""
+
+    def _run_startup_files(self) -> None:
+        """Do not: those of the system and of the environment are run without any configuration."""
 
 
 if __name__ == "__main__":

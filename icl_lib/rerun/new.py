@@ -4,6 +4,7 @@ Files: the notebook, a module for the measurement with its place in the referenc
 ``chapters/parameters.yml`` and, where no pattern of ``_toc.yml`` finds the page, there.
 """
 
+import keyword
 import re
 from fnmatch import fnmatch
 from pathlib import Path
@@ -29,6 +30,7 @@ def new(name: str, book: Path) -> list[Path]:
     require(good is not None, "claim", name, "an id with a name for its files in small letters, such as L10_width")
     assert good is not None
     letter, number, stem = good[1], int(good[2]), good[3] or "draft"
+    require(not keyword.iskeyword(stem), "claim", name, "another name: Python has that word for itself")
     ledger = (book / "claims.yml").read_text(encoding="utf-8")
     free = 1 + max((int(n) for n in re.findall(rf"^{letter}(\d+):", ledger, re.M)), default=0)
     require(number == free, "claim", name, f"the next one of its part, {letter}{free}")

@@ -102,7 +102,12 @@ def publish(work: Path, final: Path) -> None:
     old = work.with_name(work.name + ".old")
     if final.exists():
         final.rename(old)
-    os.replace(work, final)
+    try:
+        os.replace(work, final)
+    except BaseException:  # a signal, too
+        if old.exists() and not final.exists():
+            old.rename(final)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

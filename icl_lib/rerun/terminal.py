@@ -31,6 +31,8 @@ def ended_like_ctrl_c() -> Iterator[None]:
     """While the block runs, TERM and HUP raise `Ended`; a signal that is ignored (nohup) stays so."""
 
     def end(number: int, frame: Any) -> NoReturn:
+        for other in before:  # a closing terminal sends HUP twice: the second one must not stop the cleaning up
+            signal.signal(other, signal.SIG_IGN)
         raise Ended(number)
 
     if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
@@ -54,7 +56,11 @@ def print_anything() -> None:
 
 
 def need_no_home() -> None:
-    """Give matplotlib, here and in kernels, a folder for what it knows of fonts where there is no home to keep it in."""
+    """Give matplotlib, here and in kernels, a folder for what it knows of fonts where there is no home to keep it in.
+
+    Raises:
+        OSError: if there is no temporary folder either.
+    """
     if "MPLCONFIGDIR" not in os.environ and not all(
         map(_usable, (("XDG_CONFIG_HOME", ".config"), ("XDG_CACHE_HOME", ".cache")))
     ):
@@ -68,7 +74,7 @@ def _usable(place: tuple[str, str]) -> bool:
         folder = Path(os.environ.get(variable) or Path.home() / name)
     except RuntimeError:  # no home, and nobody knows this user
         return False
-    while not folder.exists():
+    while not os.path.exists(folder):  # False, too, for what lies in a folder that cannot be entered
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK)
 
@@ -79,7 +85,11 @@ def command(main: Callable[P, int | None]) -> Callable[P, int]:
     @functools.wraps(main)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
         print_anything()
-        need_no_home()
+        try:
+            need_no_home()
+        except OSError as error:
+            print(f"no folder for temporary files: {error}", file=sys.stderr)
+            return 1
         try:
             with ended_like_ctrl_c():
                 status = main(*args, **kwargs)

