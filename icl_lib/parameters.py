@@ -175,6 +175,15 @@ def read_parameters(notebook: Path, table: Mapping[str, str]) -> dict[str, Param
     return found
 
 
+def _holds(condition: str, values: Mapping[str, object]) -> bool:
+    """Whether a condition of the book holds; where it cannot be computed, as beyond a float's range, it does not."""
+    try:
+        # The values are data in it, and it can call nothing but FUNCTIONS.
+        return bool(eval(condition, {"__builtins__": {}, **values, **FUNCTIONS}))
+    except ArithmeticError:
+        return False
+
+
 def require_conditions(known: Mapping[str, Parameter], values: Mapping[str, object], where: str = "") -> None:
     """Refuse values that are allowed one by one but not together; ``values`` has one for every parameter.
 
@@ -186,8 +195,7 @@ def require_conditions(known: Mapping[str, Parameter], values: Mapping[str, obje
     """
     for name, parameter in known.items():
         for condition in parameter.conditions:
-            # The values are data in it, and it can call nothing but FUNCTIONS.
-            if not eval(condition, {"__builtins__": {}, **FUNCTIONS, **values}):
+            if not _holds(condition, values):
                 others = {n.id for n in ast.walk(ast.parse(condition)) if isinstance(n, ast.Name)} & {*values} - {name}
                 here = ", ".join(f"{other} = {_shown(values[other])}" for other in sorted(others))
                 hint = f" (here {here})" if here else ""

@@ -270,6 +270,12 @@ def test_defaults_go_together(label: str) -> None:
     check_values(PARAMETERS[label], {})
 
 
+def test_a_condition_that_cannot_be_computed_does_not_hold() -> None:
+    """1 / 1e-320 is infinite, and infinity cannot be rounded: that was a traceback."""
+    with pytest.raises(ConfigError, match=r"^K2: every=1.0: must be .* \(here dt = 1e-320\)$|^K2: dt=1e-320: must be "):
+        check_values(PARAMETERS["mean_field/K2_two_timescales"], {"dt": 1e-320, "every": 1.0}, "K2: ")
+
+
 def test_chapters_are_found_in_upper_and_lower_case() -> None:
     assert find("l4", BOOK).id == find("L4_Out_of_Domain", BOOK).id == "L4"
     assert find("k1", BOOK).id == "K1" and find("k10", BOOK).id == "K10"
