@@ -10,7 +10,6 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from icl_lib.twin import SIZE, is_twin
 from icl_lib.validate import require
 
 PACKAGE = Path(__file__).parent
@@ -146,7 +145,10 @@ def versions(device: str | None = None) -> dict[str, str]:
     """
     device = os.environ.get("ICL_DEVICE", "cpu") if device is None else device
     elsewhere = {} if device == "cpu" else {"device": device}
-    elsewhere |= {"twin": f"{SIZE:g}"} if is_twin() else {}
+    if os.environ.get("ICL_TWIN"):  # only then: commands that compute nothing start without torch
+        from icl_lib.twin import SIZE
+
+        elsewhere["twin"] = f"{SIZE:g}"
     packages = {name: metadata.version(name).split("+")[0] for name in ("torch", "numpy", "scipy", "pandas")}
     return {"python": ".".join(platform.python_version_tuple()[:2]), **packages, **elsewhere}
 

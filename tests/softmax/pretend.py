@@ -43,6 +43,10 @@ class OnGpu(torch.Tensor):
     ) -> Any:
         return run(func, args, dict(kwargs or {}))
 
+    def tolist(self) -> Any:
+        """As from a GPU: numbers of Python are the CPU's."""
+        return self.numbers.tolist()
+
 
 class Pretend(TorchDispatchMode):
     """Also sees the operations that make a tensor on a device out of nothing or out of the CPU's."""
