@@ -79,6 +79,13 @@ def quiet_kernel() -> Iterator[None]:
         os.close(terminal)
 
 
+def forget_tasks() -> None:
+    """Let what an interrupted cell was still waiting for, a kernel that has died meanwhile, end without a word."""
+    from jupyter_core.utils import ensure_event_loop
+
+    ensure_event_loop().set_exception_handler(lambda loop, context: None)
+
+
 @contextlib.contextmanager
 def kernel_environment(
     folder: Path, cache: Path, out: Path | None, device: str = "cpu", twin: bool = False
@@ -159,6 +166,9 @@ def run(
                 if STILLBORN not in str(error):
                     raise
                 execute()
+            except KeyboardInterrupt:
+                forget_tasks()
+                raise
             versions, processor = kernel.said(folder) or (provenance.versions(device), None)
     except Exception as error:
         if running.is_file():
