@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -166,6 +167,14 @@ def test_a_chapter_runs_to_its_end_in_a_corner(tmp_path: Path) -> None:
     clauses = json.loads((tmp_path / "out/L5/result.json").read_text(encoding="utf-8"))["clauses"]
     assert clauses["growth_along_pattern"]["verdict"] == "not measured"
     assert clauses["in_domain_mass"]["value"]["estimate"] == 1
+
+
+def test_a_sweep_goes_on_without_the_runs_that_diverge(tmp_path: Path) -> None:
+    small = {"alphas": [0.8, 1.0], "betas": [2.0, 2.5], "pattern_counts": [4, 6], "max_steps": 200, "n_seeds": 2}
+    l2 = next(c for c in CHAPTERS if c.id == "L2")
+    run(l2, small | {"step_sizes": [2.0, 5.0, 1000.0]}, tmp_path / "l2")
+    said = (tmp_path / "l2" / "L2_iterations.ipynb").read_text(encoding="utf-8")
+    assert re.search("diverged: [1-9] of 32 runs", said)
 
 
 def test_the_ledgers_setting_is_that_of_the_library() -> None:

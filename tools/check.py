@@ -45,7 +45,7 @@ def steps() -> list[tuple[str, list[str], dict[str, str]]]:
 
 
 MAKES = ("CHAPTER", "HEAVY", "BUILD", "MAKEFLAGS", "MAKELEVEL")
-OTHERS = ("PYTEST_ADDOPTS", "ATEN_CPU_CAPABILITY", "MKL_CBWR")
+OTHERS = ("PYTEST_ADDOPTS",)
 
 
 def clean_environment() -> dict[str, str]:

@@ -20,7 +20,7 @@ from icl_lib.softmax.model import Activations, Params, hinge, wrong
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.train import CHUNK, Ensemble, TrainConfig, initial_state, stacked_patterns
+from icl_lib.softmax.train import CHUNK, Ensemble, TrainConfig, check_losses, initial_state, stacked_patterns
 from icl_lib.validate import require, require_integer, require_number
 
 
@@ -107,7 +107,8 @@ def train_under(
     ``backward`` is that of the model: another one trains another model with the same weights on the same prompts.
 
     Raises:
-        ConfigError: no step to take, members that are not alike, or weights that are not finite at the end.
+        ConfigError: no step to take, or members that are not alike.
+        Diverged: a loss that explodes or is not finite.
 
     >>> from icl_lib.softmax.tasks import uniform_cover
     >>> run = TrainConfig(uniform_cover(6, 3, 0), n_steps=2)
@@ -137,11 +138,11 @@ def train_under(
         batch = Prompts(*(part[:, place * size : (place + 1) * size] for part in pool))
         act, grad = backward(params, patterns, batch)
         losses.append(hinge(act, batch).mean(1))
+        check_losses(configs, losses[-1], step)
         params.w_qkv.addcmul_(grad.w_qkv, rate_qkv, value=-1)
         params.w_o.addcmul_(grad.w_o, rate, value=-1)
-    require(
-        bool(params.w_o.isfinite().all()), "step_size", configs[0].step_size, "small enough for training to converge"
-    )
+    # The last step has to leave finite weights too.
+    check_losses(configs, losses[-1] + 0 * (params.w_qkv.sum((1, 2)) + params.w_o.sum((1, 2))), configs[0].n_steps)
     return Ensemble(tuple(configs), patterns, params, torch.stack(losses, dim=1))
 
 

@@ -1,17 +1,17 @@
 """Sweeps in which training may diverge: that a member did is a result, and the others go on without it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
-from icl_lib.softmax.train import Diverged, Ensemble
+from icl_lib.softmax.train import Diverged
 from icl_lib.validate import require
 
+T = TypeVar("T")
 
-def survivors(
-    train: Callable[[Sequence[Any]], Ensemble], configs: Sequence[Any]
-) -> tuple[Ensemble | None, pd.DataFrame]:
+
+def survivors(train: Callable[[Sequence[Any]], T], configs: Sequence[Any]) -> tuple[T | None, pd.DataFrame]:
     """Train an ensemble without the members that diverge.
 
     Members do not see each other, so leaving one out moves no other. Costs one more run, up to where it diverges, for
@@ -21,7 +21,7 @@ def survivors(
         train: such as ``train.train``, ``cache.trained`` or ``deep.trained_deep``.
 
     Returns:
-        The ensemble of those that are left, None if there are none; and one row per member in the order of ``configs``:
+        What ``train`` made of those that are left, None if there are none; and one row per member in the order of ``configs``:
         seed, diverged, and step, the steps it took (censored at n_steps where it did not diverge).
 
     >>> from dataclasses import replace
@@ -35,7 +35,7 @@ def survivors(
     steps: dict[int, int] = {}
     while left := [i for i in range(len(configs)) if i not in steps]:
         try:
-            ensemble: Ensemble | None = train([configs[i] for i in left])
+            ensemble: T | None = train([configs[i] for i in left])
             break
         except Diverged as error:
             steps |= {left[member]: error.step for member in error.members}
@@ -43,3 +43,27 @@ def survivors(
         ensemble = None
     rows = [(c.seed, i in steps, steps.get(i, c.n_steps)) for i, c in enumerate(configs)]
     return ensemble, pd.DataFrame(rows, columns=["seed", "diverged", "step"])
+
+
+def outcomes(
+    train: Callable[[Sequence[Any]], T], configs: Sequence[Any], measure: Callable[[T], pd.DataFrame]
+) -> pd.DataFrame:
+    """What is measured on the trained members: one row per member, in the order of ``configs``.
+
+    Args:
+        measure: a table of one row per member that is left, in order.
+
+    Returns:
+        The columns of ``survivors`` and those of ``measure``, NaN for a member that diverged: no interval is then made
+        of it, so that what is concluded from the others alone is said to be.
+    """
+    left, fate = survivors(train, configs)
+    if left is None:
+        return fate
+    table = measure(left).set_index(fate.index[~fate["diverged"]])
+    return fate.join(table.drop(columns=fate.columns, errors="ignore"))
+
+
+def complete(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Those rows of ``outcomes`` at whose setting, the columns of ``by``, no member diverged: only they are averaged."""
+    return table[~table.groupby(list(by))["diverged"].transform("any").astype(bool)]

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
 from icl_lib.softmax.deep import DeepConfig, train_deep
 from icl_lib.softmax.stack import StackConfig
-from icl_lib.softmax.survivors import survivors
+from icl_lib.softmax.survivors import outcomes, survivors
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import Diverged, TrainConfig, train
+from icl_lib.softmax.train import Diverged, Ensemble, TrainConfig, train
+from icl_lib.stats import mean_interval
 from icl_lib.validate import ConfigError
 
 CALM = [TrainConfig(uniform_cover(6, 3, seed), seed=seed, n_steps=6, batch_size=16) for seed in range(4)]
@@ -33,6 +35,19 @@ def test_nobody_or_everybody_diverges() -> None:
     assert left is None and fate["diverged"].all()
     with pytest.raises(ConfigError, match="configs"):
         survivors(train, [])
+
+
+def test_what_is_measured_keeps_a_row_for_every_member() -> None:
+    def last_loss(ensemble: Ensemble) -> pd.DataFrame:
+        return pd.DataFrame({"seed": ensemble.seeds, "loss": ensemble.losses[:, -1]})
+
+    mixed = [replace(c, step_size=1e6) if c.seed in (0, 2) else c for c in CALM]
+    found, calm = outcomes(train, mixed, last_loss), outcomes(train, CALM, last_loss)
+    assert found["seed"].tolist() == [0, 1, 2, 3] and found["loss"].isna().tolist() == [True, False, True, False]
+    assert found.loc[[1, 3]].equals(calm.loc[[1, 3]])
+    with pytest.raises(ConfigError):  # nothing is concluded from the others in silence
+        mean_interval(found["loss"])
+    assert outcomes(train, [replace(c, step_size=1e6) for c in CALM], last_loss)["diverged"].all()
 
 
 def test_deep_networks_too() -> None:
