@@ -108,7 +108,7 @@ def train_under(
 
     Raises:
         ConfigError: no step to take, or members that are not alike.
-        Diverged: a loss that explodes or is not finite.
+        icl_lib.softmax.train.Diverged: a loss that explodes or is not finite.
 
     >>> from icl_lib.softmax.tasks import uniform_cover
     >>> run = TrainConfig(uniform_cover(6, 3, 0), n_steps=2)
