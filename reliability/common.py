@@ -1,0 +1,109 @@
+"""What one instruction set for all processors costs in time, and how many numbers it makes equal: ``python -m reliability.common "AMD EPYC (AVX2)"``.
+
+Every processor with AVX2 can be told to take the kernels for it, and no wider ones. A few chapters run with the kernels that
+this processor takes by itself and with those, one after the other, trained from nothing. All numbers of their figures' data are
+held against the recorded ones. That says something about two processors if the recorded ones come from another, which is named.
+"""
+
+import argparse
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from icl_lib.paths import root, write_atomic
+from icl_lib.provenance import processor
+from icl_lib.rerun import book, execute
+from icl_lib.rerun.terminal import command
+from tools.check import clean_environment
+
+FILE = root() / "reliability" / "common.csv"
+CHAPTERS = ("L5", "L6", "L7", "K3", "K4", "K6")
+COMMON = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}
+
+
+class Cost(NamedTuple):
+    """One chapter.
+
+    Attributes:
+        claim: which chapter.
+        recorded_on, here: processors.
+        numbers: in the data of its figures.
+        equal_own, equal_common: how many of them equal the recorded ones, to all digits written, with either kernels.
+        seconds_own, seconds_common: that the chapter took.
+    """
+
+    claim: str
+    recorded_on: str
+    here: str
+    numbers: int
+    equal_own: int
+    equal_common: int
+    seconds_own: float
+    seconds_common: float
+
+
+def equal(recorded: Path, again: Path) -> tuple[int, int]:
+    """How many numbers there are in the tables of two folders, and how many are equal.
+
+    Raises:
+        ValueError: for tables of different shape: other code has written them.
+    """
+    n = same = 0
+    for file in sorted(recorded.glob("*.csv")):
+        old, new = (pd.read_csv(folder / file.name).select_dtypes("number") for folder in (recorded, again))
+        if old.shape != new.shape:
+            raise ValueError(f"{file.name}: {old.shape} numbers are recorded, {new.shape} came out")
+        a, b = old.to_numpy(float), new.to_numpy(float)
+        n += a.size
+        same += int(((a == b) | (np.isnan(a) & np.isnan(b))).sum())
+    return n, same
+
+
+def run(chapter: book.ChapterFile, place: Path, variables: dict[str, str]) -> float:
+    """Run a chapter into a folder, in a process of its own and with a cache of its own; returns the seconds it took."""
+    environment = {**clean_environment(), **execute.THREADS, **variables, "ICL_BOOK_CACHE": str(place / "cache")}
+    call = [sys.executable, "-m", "tools.execute", str(chapter.notebook), str(place / chapter.notebook.name)]
+    subprocess.run([*call, "--out", str(place / "out")], env=environment, check=True, stdout=subprocess.DEVNULL)
+    stamp = json.loads((place / chapter.notebook.name).read_text(encoding="utf-8"))["metadata"]["icl_book"]
+    return float(stamp["seconds"])
+
+
+def costs(recorded_on: str) -> Iterator[Cost]:
+    for name in CHAPTERS:
+        chapter = book.find(name, root())
+        recorded = root() / "figures" / name
+        found = []
+        for variables in ({}, COMMON):
+            with tempfile.TemporaryDirectory() as place:
+                seconds = run(chapter, Path(place), variables)
+                found.append((*equal(recorded, Path(place) / "out" / name), seconds))
+        (n, own, slow), (_, common, fast) = found
+        yield Cost(name, recorded_on, processor(), n, own, common, slow, fast)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("recorded_on", help="the processor on which the committed numbers came out")
+    recorded_on = parser.parse_args().recorded_on
+    os.chdir(root())
+    rows = []
+    for row in costs(recorded_on):
+        print(row, flush=True)
+        rows.append(row)
+    text = io.StringIO()
+    pd.DataFrame(rows).to_csv(text, index=False, lineterminator="\n")
+    write_atomic(FILE, text.getvalue().encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command(main)())
