@@ -161,4 +161,5 @@ def processor() -> str:
     text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     named = re.search(r"^model name\s*: (.+)$", text, flags=re.M)
     name = named[1] if named else platform.processor() or platform.machine()
-    return f"{name.strip()} ({torch.backends.cpu.get_cpu_capability()})"
+    kernels = torch.backends.cpu.get_cpu_capability()
+    return f"{name.strip()} ({kernels if 'AVX' in kernels.removeprefix('NO AVX') else 'plain kernels'})"

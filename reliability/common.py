@@ -83,7 +83,7 @@ def costs(recorded_on: str) -> Iterator[Cost]:
         recorded = root() / "figures" / name
         found = []
         for variables in ({}, COMMON):
-            with tempfile.TemporaryDirectory() as place:
+            with tempfile.TemporaryDirectory(dir=root() / "_build") as place:
                 seconds = run(chapter, Path(place), variables)
                 found.append((*equal(recorded, Path(place) / "out" / name), seconds))
         (n, own, slow), (_, common, fast) = found

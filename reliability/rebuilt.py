@@ -1,11 +1,13 @@
-"""What `make book` has computed on this machine against the committed results, which another kind of processor computed: the same verdicts.
+"""What `make book` has computed on this machine against the committed results, which another processor computed: the same verdicts.
 
-It needs the built book, so it runs only when it is named: ``python -m reliability rebuilt``.
+It needs the built book, so it runs only when it is named: ``python -m reliability rebuilt``. Each processor, instruction set and
+Python is a kind of its own.
 """
 
 import json
 import math
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from icl_lib.rerun.compare import same_file
 from reliability.outcome import Row
 from reliability.settings import compared, verdicts
 
-KIND = "built on another processor"
+KIND = "built on "  # and where
 
 
 def largest_move(known: Path, folder: Path) -> float:
@@ -35,13 +37,14 @@ def largest_move(known: Path, folder: Path) -> float:
 def rows(committed: Path | None = None) -> Iterator[Row]:
     """One row per chapter that was built; stops where none was."""
     built, committed = Path(os.environ.get("BUILD") or "_build/book") / "figures", committed or root() / "figures"
-    here, results = processor(), sorted(built.glob("*/result.json"))
+    here = f"{processor()}, Python {'.'.join(platform.python_version_tuple()[:2])}"
+    results = sorted(built.glob("*/result.json"))
     if not results:
         sys.exit(f"no chapter has been built in {built}: make book does it")
     for folder in (result.parent for result in results):
         known, tables = committed / folder.name, list(folder.rglob("*.csv"))
         same = sum(same_file(known / table.relative_to(folder), table) for table in tables)
         moved = largest_move(known, folder)
-        detail = f"{here}: {same} of {len(tables)} tables equal, estimates moved by {moved:.2g} half-widths"
+        detail = f"{same} of {len(tables)} tables equal, estimates moved by {moved:.2g} half-widths"
         row = compared(folder.name, verdicts(known), verdicts(folder))
-        yield row._replace(kind=KIND, detail="; ".join(filter(None, (detail, row.detail))))
+        yield row._replace(kind=KIND + here, detail="; ".join(filter(None, (detail, row.detail))))

@@ -166,12 +166,13 @@ def test_a_rebuilt_chapter_is_held_against_the_committed_one(tmp_path: Path, mon
     write(tmp_path / "figures/L1", "reproduced", 1.5)
     (row,) = rebuilt.rows(tmp_path / "committed")
     assert row.passed and (row.case, row.n) == ("L1", 2)
-    assert row.detail == "Chip (AVX2): 1 of 2 tables equal, estimates moved by 0.5 half-widths"
+    assert row.kind.startswith("built on Chip (AVX2), Python 3.")
+    assert row.detail == "1 of 2 tables equal, estimates moved by 0.5 half-widths"
     write(tmp_path / "figures/L1", "partly", 1.0)
     (row,) = rebuilt.rows(tmp_path / "committed")
     moved = "claim: reproduced, then partly; x: reproduced, then partly"
     assert not row.passed
-    assert row.detail == f"Chip (AVX2): 2 of 2 tables equal, estimates moved by 0 half-widths; {moved}"
+    assert row.detail == f"2 of 2 tables equal, estimates moved by 0 half-widths; {moved}"
 
 
 def test_a_chapter_under_other_instruction_sets_is_judged_cell_by_cell(tmp_path: Path) -> None:
