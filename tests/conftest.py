@@ -12,9 +12,14 @@ from typing import get_args
 
 import torch
 from beartype import beartype
+from hypothesis import settings
 from jaxtyping import AbstractArray, install_import_hook
 
 torch.set_num_threads(1)  # as in the chapters; also, two threads on small arrays only get in each other's way
+
+# A slow machine is no error; by themselves, deadlines are off only where a variable says that this is CI.
+settings.register_profile("any machine")
+settings.load_profile("any machine")
 
 
 def _speaks_of_arrays(kind: object) -> bool:

@@ -188,7 +188,7 @@ def no_process(*arguments: object, **options: object) -> None:
 
 
 @given(bad_sets())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_bad_sets_are_refused_by_name_and_start_nothing(case: tuple[str, str, dict[str, object]]) -> None:
     label, wrong, values = case
     with pytest.MonkeyPatch.context() as patch:

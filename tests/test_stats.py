@@ -241,7 +241,7 @@ def test_any_sample_gives_an_ordered_interval(values: list[float]) -> None:
 
 
 @given(st.lists(st.integers(0, 500), min_size=2, max_size=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_counts_give_an_interval_in_0_1(errors: list[int]) -> None:
     found = error_interval(errors, 500)
     assert 0 <= found.low <= found.estimate <= found.high <= 1

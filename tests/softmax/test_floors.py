@@ -100,7 +100,7 @@ def test_limits(length: int) -> None:
 
 
 @given(st.floats(0, 1), st.integers(1, 20), st.integers(3, 7))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_bounds_and_monotone(alpha: float, length: int, m1: int) -> None:
     vote_now, bayes_now = vote_floor(alpha, length, m1), bayes_floor(alpha, length, m1)
     no_query = (1 - alpha / 2) ** length

@@ -96,7 +96,7 @@ SHAPES = st.fixed_dictionaries(
 
 
 @given(SHAPES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_forward_and_gradient_against_autograd(shape: dict) -> None:
     """Outputs, attention and the gradient of sum(c F) in every block, against autograd through the token loop."""
     params, patterns, prompts = case(**shape)
@@ -215,7 +215,7 @@ def test_repeated_contexts(shape: dict) -> None:
 
 
 @given(st.floats(0.01, 100), st.sampled_from(CASES))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_scale_moved_from_neurons_to_outputs(factor: float, shape: dict) -> None:
     """ReLU is positively homogeneous: W_O c and a / c give the same F, also neuron by neuron."""
     params, patterns, prompts = case(**shape)

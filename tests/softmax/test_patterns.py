@@ -29,7 +29,7 @@ def close(a: Tensor, b: Tensor | float, atol: float = 2e-6) -> bool:
 @given(
     st.integers(3, 6), st.integers(1, 6), st.floats(0.1, 5), st.integers(0, 5), st.integers(1, 4), st.integers(0, 99)
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_gram_matrix(n_idr: int, n_idi: int, beta: float, spare: int, d_y: int, seed: int) -> None:
     """All patterns are orthogonal to each other and of norm beta; q has norm 1 and its own coordinates."""
     config = PatternConfig(n_idr, n_idi, beta, n_idr + n_idi + spare, d_y)

@@ -143,7 +143,7 @@ def test_member_equals_solo_run(fixed_prompts: int | None, reading: str) -> None
 
 
 @given(st.lists(st.integers(0, 13), max_size=6), st.sampled_from([None, 7]), st.integers(1, 30))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_resumed_run_ends_where_an_uninterrupted_one_does(cuts: list[int], fixed: int | None, every: int) -> None:
     """Bit for bit, wherever it was cut, in the middle of a chunk of prompts or not."""
     configs = [small(fixed_prompts=fixed, n_steps=13), small(fixed_prompts=fixed, n_steps=13, seed=1, alpha=0.2)]
