@@ -73,7 +73,7 @@ def facts(chapter: ChapterFile, reading: tuple[str, str], figures: Path) -> list
         if moved[clause] > rounding.LEVEL:
             said.append((f"rounding moves {clause}: {rounding.share(moved[clause])}", how))
         else:
-            said.append(("rounding decides nothing", how))
+            said.append(("rounding moves nothing by a tenth of its half width", how))
     return said
 
 

@@ -5,19 +5,20 @@ import math
 from pathlib import Path
 
 FILE = Path("reliability/twins.csv")
-LEVEL = 0.1  # of a half width; what is moved further is decided by rounding too, and named
+LEVEL = 0.1  # of a half width; what is moved further is named
 
 
 def moves(book: Path, claim: str) -> dict[str, float]:
     """By clause, how far its estimate moves when all weights start 1e-7 elsewhere, in half widths of its interval.
 
-    Empty for a claim without a twin. Infinite where the interval has no width and the estimate moves.
+    Empty for a claim without a twin at the recorded setting. Infinite where the interval has no width and the estimate moves.
     """
     file = book / FILE
     if not file.is_file():
         return {}
     with file.open(encoding="utf-8", newline="") as rows:
-        found = [row for row in csv.DictReader(rows) if row["claim"] == claim and row["part"] == "value"]
+        found = [row for row in csv.DictReader(rows) if row["claim"] == claim]
+    found = [row for row in found if row["part"] == "value" and row["setting"] == "recorded"]
     return {row["clause"]: float(row["moved"]) for row in found if row["moved"]}
 
 

@@ -1,8 +1,9 @@
 """What one instruction set for all processors costs in time, and how many numbers it makes equal: ``python -m reliability.common "AMD EPYC (AVX2)"``.
 
 Every processor with AVX2 can be told to take the kernels for it, and no wider ones. A few chapters run with the kernels that
-this processor takes by itself and with those, one after the other, trained from nothing. All numbers of their figures' data are
-held against the recorded ones. That says something about two processors if the recorded ones come from another, which is named.
+this processor takes by itself and with those, trained from nothing, now these and now those first. Their tables are held against
+those that another processor, which is named, had written: only tables of which that is known, since `make record` leaves a table
+that comes out again as it is.
 """
 
 import argparse
@@ -26,7 +27,9 @@ from icl_lib.rerun.terminal import command
 from tools.check import clean_environment
 
 FILE = root() / "reliability" / "common.csv"
-CHAPTERS = ("L5", "L6", "L7", "K3", "K4", "K6")
+TABLES = {"L5": ("growth", "sensitivity"), "L6": ("lazy",), "K3": ("traps",), "K4": ("roundoff",)}
+COMMIT = "79815bd"  # at which they were written
+TOLD = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE")
 COMMON = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}
 
 
@@ -36,7 +39,7 @@ class Cost(NamedTuple):
     Attributes:
         claim: which chapter.
         recorded_on, here: processors.
-        numbers: in the data of its figures.
+        numbers: in its tables.
         equal_own, equal_common: how many of them equal the recorded ones, to all digits written, with either kernels.
         seconds_own, seconds_common: that the chapter took.
     """
@@ -51,17 +54,19 @@ class Cost(NamedTuple):
     seconds_common: float
 
 
-def equal(recorded: Path, again: Path) -> tuple[int, int]:
-    """How many numbers there are in the tables of two folders, and how many are equal.
+def equal(claim: str, again: Path) -> tuple[int, int]:
+    """How many numbers there are in the tables of a chapter, and how many came out again.
 
     Raises:
         ValueError: for tables of different shape: other code has written them.
     """
     n = same = 0
-    for file in sorted(recorded.glob("*.csv")):
-        old, new = (pd.read_csv(folder / file.name).select_dtypes("number") for folder in (recorded, again))
+    for name in TABLES[claim]:
+        command = ["git", "show", f"{COMMIT}:figures/{claim}/{name}.csv"]
+        written = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
+        old, new = (pd.read_csv(file).select_dtypes("number") for file in (io.StringIO(written), again / f"{name}.csv"))
         if old.shape != new.shape:
-            raise ValueError(f"{file.name}: {old.shape} numbers are recorded, {new.shape} came out")
+            raise ValueError(f"{claim}/{name}: {old.shape} numbers were written, {new.shape} came out")
         a, b = old.to_numpy(float), new.to_numpy(float)
         n += a.size
         same += int(((a == b) | (np.isnan(a) & np.isnan(b))).sum())
@@ -70,7 +75,8 @@ def equal(recorded: Path, again: Path) -> tuple[int, int]:
 
 def run(chapter: book.ChapterFile, place: Path, variables: dict[str, str]) -> float:
     """Run a chapter into a folder, in a process of its own and with a cache of its own; returns the seconds it took."""
-    environment = {**clean_environment(), **execute.THREADS, **variables, "ICL_BOOK_CACHE": str(place / "cache")}
+    plain = {name: value for name, value in clean_environment().items() if name not in TOLD}
+    environment = {**plain, **execute.THREADS, **variables, "ICL_BOOK_CACHE": str(place / "cache")}
     call = [sys.executable, "-m", "tools.execute", str(chapter.notebook), str(place / chapter.notebook.name)]
     subprocess.run([*call, "--out", str(place / "out")], env=environment, check=True, stdout=subprocess.DEVNULL)
     stamp = json.loads((place / chapter.notebook.name).read_text(encoding="utf-8"))["metadata"]["icl_book"]
@@ -78,15 +84,13 @@ def run(chapter: book.ChapterFile, place: Path, variables: dict[str, str]) -> fl
 
 
 def costs(recorded_on: str) -> Iterator[Cost]:
-    for name in CHAPTERS:
-        chapter = book.find(name, root())
-        recorded = root() / "figures" / name
-        found = []
-        for variables in ({}, COMMON):
+    for number, name in enumerate(TABLES):
+        chapter, found = book.find(name, root()), {}
+        for variables in ({}, COMMON) if number % 2 else (COMMON, {}):
             with tempfile.TemporaryDirectory(dir=root() / "_build") as place:
                 seconds = run(chapter, Path(place), variables)
-                found.append((*equal(recorded, Path(place) / "out" / name), seconds))
-        (n, own, slow), (_, common, fast) = found
+                found[bool(variables)] = (*equal(name, Path(place) / "out" / name), seconds)
+        (n, own, slow), (_, common, fast) = found[False], found[True]
         yield Cost(name, recorded_on, processor(), n, own, common, slow, fast)
 
 

@@ -49,7 +49,7 @@ OTHERS = ("PYTEST_ADDOPTS",)
 
 
 def clean_environment() -> dict[str, str]:
-    """The variables of this process without what changes which tests run, or what they compute."""
+    """The variables of this process without what changes which tests run; which instructions they take stays."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ICL_")}
     return {name: kept[name] for name in kept if name not in MAKES + OTHERS} | execute.THREADS | {"PYTHONUTF8": "1"}
 

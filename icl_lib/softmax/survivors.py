@@ -1,5 +1,6 @@
 """Sweeps in which training may diverge: that a member did is a result, and the others go on without it."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -9,6 +10,8 @@ from icl_lib.softmax.train import Diverged
 from icl_lib.validate import require
 
 T = TypeVar("T")
+# Columns of ``evaluate``.
+EVALUATED = ("n_prompts", "n_errors", "n_lossy", "largest_output", "error", "hinge", "attention", "margin")
 
 
 def survivors(train: Callable[[Sequence[Any]], T], configs: Sequence[Any]) -> tuple[T | None, pd.DataFrame]:
@@ -46,12 +49,16 @@ def survivors(train: Callable[[Sequence[Any]], T], configs: Sequence[Any]) -> tu
 
 
 def outcomes(
-    train: Callable[[Sequence[Any]], T], configs: Sequence[Any], measure: Callable[[T], pd.DataFrame]
+    train: Callable[[Sequence[Any]], T],
+    configs: Sequence[Any],
+    measure: Callable[[T], pd.DataFrame],
+    columns: Sequence[str] = EVALUATED,
 ) -> pd.DataFrame:
     """What is measured on the trained members: one row per member, in the order of ``configs``.
 
     Args:
         measure: a table of one row per member that is left, in order.
+        columns: what there is of it, at least, where nobody is left.
 
     Returns:
         The columns of ``survivors`` and those of ``measure``, NaN for a member that diverged: no interval is then made
@@ -59,7 +66,7 @@ def outcomes(
     """
     left, fate = survivors(train, configs)
     if left is None:
-        return fate
+        return fate.assign(**dict.fromkeys(columns, math.nan))
     table = measure(left).set_index(fate.index[~fate["diverged"]])
     return fate.join(table.drop(columns=fate.columns, errors="ignore"))
 

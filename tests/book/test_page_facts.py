@@ -55,7 +55,7 @@ def test_a_chapter_says_what_the_ledger_and_the_records_say(html: Path, name: st
         assert [fact.partition(":")[0] for fact in facts if "rounding" in fact] == (
             [f"rounding moves {max(named, key=lambda name: moved[name])}"]
             if named
-            else ["rounding decides nothing"] * bool(moved)
+            else ["rounding moves nothing by a tenth of its half width"] * bool(moved)
         )
     else:
         assert not any(fact.startswith("Claim") or fact.endswith("seeds") for fact in facts)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from icl_lib.softmax.deep import DeepConfig, train_deep
+from icl_lib.softmax.evaluate import evaluate
 from icl_lib.softmax.stack import StackConfig
-from icl_lib.softmax.survivors import outcomes, survivors
+from icl_lib.softmax.survivors import EVALUATED, complete, outcomes, survivors
 from icl_lib.softmax.tasks import uniform_cover
 from icl_lib.softmax.train import Diverged, Ensemble, TrainConfig, train
 from icl_lib.stats import mean_interval
@@ -47,7 +48,18 @@ def test_what_is_measured_keeps_a_row_for_every_member() -> None:
     assert found.loc[[1, 3]].equals(calm.loc[[1, 3]])
     with pytest.raises(ConfigError):  # nothing is concluded from the others in silence
         mean_interval(found["loss"])
-    assert outcomes(train, [replace(c, step_size=1e6) for c in CALM], last_loss)["diverged"].all()
+    lost = outcomes(train, [replace(c, step_size=1e6) for c in CALM], last_loss, ["loss"])
+    assert lost["diverged"].all() and lost["loss"].isna().all()
+
+
+def test_the_columns_where_nobody_is_left_are_those_of_evaluate() -> None:
+    found = evaluate(train(CALM), [c.tasks for c in CALM], CALM[0].prompts, 10)
+    assert set(found.columns) == {"member", "seed", *EVALUATED}
+
+
+def test_only_settings_at_which_nobody_diverged_are_complete() -> None:
+    table = pd.DataFrame({"x": [1, 1, 2, 2], "diverged": [False, True, False, False]})
+    assert complete(table, ["x"])["x"].tolist() == [2, 2] and complete(table[:1], ["x"])["x"].tolist() == [1]
 
 
 def test_deep_networks_too() -> None:
