@@ -74,10 +74,9 @@ def pairs(build: Path) -> Iterator[tuple[Path, Path, str]]:
 
 
 def compared(build: Path) -> tuple[list[Move], list[str]]:
-    """All clauses of all pairs; and the checked cells that say something else in the twin, in words.
+    """All clauses of all pairs; and in words the checked cells that say something else in the twin.
 
-    Raises:
-        ValueError: for a twin of other code or parameters.
+    A pair of different code or parameters is left out, and named there.
     """
     found: list[Move] = []
     far = []
@@ -86,10 +85,12 @@ def compared(build: Path) -> tuple[list[Move], list[str]]:
             other = twin.with_suffix(".out") / file.parent.name / "result.json"
             one, two = (json.loads(path.read_text(encoding="utf-8")) for path in (file, other))
             if any(one[name] != two[name] for name in ("code_hash", "parameters")):
-                raise ValueError(f"{other}: it is the twin of another run")
+                far.append(f"{plain.stem}: left out, what lies there is the twin of another run")
+                break
             found += moves(one, two, setting)
-        if cells := far_cells(plain, twin):
-            far.append(f"{plain.stem}: code cells {', '.join(map(str, cells))}")
+        else:
+            if cells := far_cells(plain, twin):
+                far.append(f"{plain.stem}: code cells {', '.join(map(str, cells))}")
     return found, far
 
 
