@@ -43,6 +43,11 @@ def near_interval(old: Sequence[str], new: Sequence[str]) -> bool:
     return alike and inside and abs(a - b) <= max(widths[0], ZERO)
 
 
+def words(text: str) -> str:
+    """A text without its numbers; how many spaces there are between columns follows from them."""
+    return re.sub(r"[ \t]+", " ", PIECE.sub("#", text))
+
+
 def near_text(old: str, new: str) -> bool:
     """Equal but for numbers, and those near.
 
@@ -50,8 +55,10 @@ def near_text(old: str, new: str) -> bool:
     True
     >>> near_text("8 of 10 seeds", "7 of 10 seeds")
     False
+    >>> near_text("a      1.5    2", "a     1.51    2")
+    True
     """
-    if PIECE.sub("", old) != PIECE.sub("", new):
+    if words(old) != words(new):
         return False
     for a, b in zip(PIECE.findall(old), PIECE.findall(new), strict=True):
         if bool(a[3]) != bool(b[3]) or not (near_number(a[3], b[3]) if a[3] else near_interval(a[:3], b[:3])):
