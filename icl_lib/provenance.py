@@ -162,4 +162,4 @@ def processor() -> str:
     named = re.search(r"^model name\s*: (.+)$", text, flags=re.M)
     name = named[1] if named else platform.processor() or platform.machine()
     kernels = torch.backends.cpu.get_cpu_capability()
-    return f"{name.strip()} ({kernels if 'AVX' in kernels.removeprefix('NO AVX') else 'plain kernels'})"
+    return f"{name.strip()} ({'plain kernels' if kernels in ('DEFAULT', 'NO AVX') else kernels})"
