@@ -22,6 +22,7 @@ from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import NonFinite, Velocity, covariances, velocity
 from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles, covariance, member, stack
 from icl_lib.rng import generator
+from icl_lib.twin import twinned
 from icl_lib.validate import require, require_choice, require_number
 
 METHODS = {"BDF": BDF, "Radau": Radau, "DOP853": DOP853}
@@ -37,7 +38,8 @@ def jittered(mu: Particles, size: float, seeds: Sequence[int], copies: int = 1) 
     a, w, p = (x.repeat_interleave(copies, dim=1) for x in mu)
     k, q = a.shape[2], a.shape[2] + w.shape[2]
     z = torch.stack([torch.randn(a.shape[1], q, generator=generator(s, "jitter"), dtype=a.dtype) for s in seeds])
-    return Particles(a + size * z[..., :k], w + size * z[..., k:], p / copies)
+    moved = twinned(size * z, 0)
+    return Particles(a + moved[..., :k], w + moved[..., k:], p / copies)
 
 
 class _Problem:

@@ -27,6 +27,7 @@ from icl_lib.mean_field.softmax_attention import softmax_step
 from icl_lib.mean_field.training import State, TrainConfig, judged
 from icl_lib.mean_field.transformer import Step, Transformer, step
 from icl_lib.rng import generator
+from icl_lib.twin import twinned
 from icl_lib.validate import require, require_integer
 
 MOMENTS = 8192  # inputs over which Q~ is taken; it counts for 1 / n of S
@@ -89,7 +90,8 @@ class Trainer:
     def initial(self) -> State:
         """The run before its first step."""
         mu = self.start_particles()
-        return State(Transformer(mu, self.attention(mu, self.config.w_start * self.white)))
+        w = twinned(self.config.w_start * self.white, self.config.seed)
+        return State(Transformer(mu, self.attention(mu, w)))
 
     def moved(self, model: Transformer, found: Step, factor: float) -> tuple[Transformer, float]:
         """One step of particles and of W, and its length in time."""
