@@ -6,14 +6,14 @@ PY = $(VENV)/bin/python
 DOIT = $(PY) -m doit -n $(JOBS) -P thread
 # Whose environment this is does not matter: all that starts here imports this checkout's library.
 PYTHONPATH = $(CURDIR)
-export BUILD CHAPTER HEAVY VENV PYTHONPATH
+export BUILD CHAPTER HEAVY SETTING VENV PYTHONPATH
 
 .DEFAULT_GOAL := help
 .PHONY: help env book html test record bench reliability twins mutants search play clean
 
 help:  ## list these targets
 	@awk -F ':.*##' '/^[a-z]+:.*##/ {printf "  make %-13s%s\n", $$1, $$2}' Makefile
-	@echo "  Options: CHAPTER=data_model (book, record: that chapter only; softmax, mean_field or open: that part; several: a,b), HEAVY=1 (run heavy ones too), JOBS=2"
+	@echo "  Options: CHAPTER=data_model (book, record: that chapter only; softmax, mean_field or open: that part; several: a,b), HEAVY=1 (run heavy ones too), JOBS=2, SETTING=L5 (record: take over another setting of that claim)"
 
 env:  ## make .venv, or update it when requirements.lock or the checkout's folder has changed (implied by all others)
 	@sh tools/env.sh $(VENV)

@@ -15,6 +15,7 @@ from doit.exceptions import UnmetDependency
 from icl_lib import rounding
 from icl_lib.notebooks import read_cells
 from icl_lib.rerun import book, terminal
+from icl_lib.source import CodeChanged, stamp
 from icl_lib.validate import ConfigError, require
 from tools import execute, notebooks, render
 
@@ -92,15 +93,26 @@ DOIT_CONFIG = {
 BUILD.mkdir(parents=True, exist_ok=True)
 
 
+def without_stamp(depends_on: str) -> str:
+    """What has to be the same next time; the time at which the notebook was written does not."""
+    return json.dumps(json.loads(depends_on)[:2]) if depends_on else ""
+
+
 def notebook_task(
     source: Path, target: Path, depends_on: Callable[[Path], str], *options: str, **more: Any
 ) -> dict[str, Any]:
     """A doit task that runs a notebook when what it depends on is not what it was at the last success."""
 
+    def now() -> str:
+        try:
+            return json.dumps([depends_on(source), options, stamp(source)])
+        except CodeChanged:  # since this command began: whatever runs now runs again next time
+            return ""
+
     def unchanged(task: Any, values: dict[str, str]) -> bool:
-        now = depends_on(source) + " ".join(options)
-        task.value_savers.append(lambda: {"depends_on": now})
-        return values.get("depends_on") == now
+        before = now()
+        task.value_savers.append(lambda: {"depends_on": without_stamp(before) if now() == before else ""})
+        return bool(before) and values.get("depends_on") == without_stamp(before)
 
     command = [sys.executable, "-m", "tools.execute", str(source), str(target), *options]
     task = {"name": source.stem, "actions": [command], "targets": [str(target)], "uptodate": [unchanged]}

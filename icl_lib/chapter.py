@@ -11,20 +11,22 @@ from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from icl_lib.claims import Measured, load_claims, result_json
-from icl_lib.device import compute_device
+from icl_lib.device import compute_device, one_thread
 from icl_lib.figures import save_figure, use_theme
-from icl_lib.notebooks import chapter_files
+from icl_lib.lineage import chapter_code, check_trains, library_data
+from icl_lib.notebooks import chapter_files, declared
 from icl_lib.parameters import (
     check_values,
     is_of,
+    ledger_setting,
     load_table,
-    notebook_defaults,
     notebook_parameters,
     read_parameters,
     unknown,
 )
 from icl_lib.paths import out_dir, root, write_json
-from icl_lib.provenance import chapter_hash, check_trains, versions
+from icl_lib.provenance import versions
+from icl_lib.source import WRITTEN, CodeChanged, check_unchanged, stamp
 from icl_lib.stats import Interval
 from icl_lib.twin import SIZE, is_twin
 from icl_lib.validate import require, require_integer
@@ -56,6 +58,7 @@ class Chapter:
         found = [n for n in chapter_files(root()) if n.stem == id or n.stem.startswith(f"{id}_")]
         require(len(found) == 1, "id", id, f"the beginning of one chapter's file name, not of {len(found)}")
         self.id, self.notebook, self.folder = id, found[0], out_dir() / id
+        self._code, self._data = chapter_code(self.notebook), {f: stamp(f) for f in library_data(self.notebook)}
         self.parameters = check_parameters(notebook_parameters(self.notebook), namespace)
         label = str(self.notebook.relative_to(root() / "chapters").with_suffix(""))
         check_values(read_parameters(self.notebook, load_table(root()).get(label, {})), self.parameters)
@@ -64,16 +67,18 @@ class Chapter:
         self.device = str(compute_device())
         check_trains(self.notebook, self.device)
         self.started = time.perf_counter()
-        torch.set_num_threads(1)  # float32 sums depend on the number of threads
+        one_thread()
         use_theme()
 
     def _provenance(self) -> dict[str, object]:
-        code = chapter_hash(self.notebook, numbers_only=True)
+        check_unchanged(self._data, self._data)
+        if chapter_code(self.notebook) != self._code:
+            raise CodeChanged(f"{self.notebook} {WRITTEN}")
         return {
             "chapter": self.notebook.stem,
-            "code_hash": code,
+            "code_hash": self._code,
             "parameters": self.parameters,
-            "versions": versions(self.device),
+            "versions": versions(self.device, declared(self.notebook)["packages"]),
         }
 
     def figure(self, fig: Figure, name: str, data: pd.DataFrame) -> None:
@@ -98,8 +103,8 @@ class Chapter:
             "date": datetime.now(UTC).isoformat("T", "minutes"),
         }
         write_json(self.folder / "run.json", stamp)
-        default = notebook_defaults(self.notebook)
-        other = {k: v for k, v in self.parameters.items() if v != default[k]}
+        ledgers = ledger_setting(root(), self.id, self.notebook)
+        other = {k: v for k, v in self.parameters.items() if v != ledgers[k]}
         other |= {} if self.device == "cpu" else {"device": self.device}
         other |= {"twin": SIZE} if is_twin() else {}
         changed = ", ".join(f"{k} = {v}" for k, v in other.items())

@@ -13,7 +13,7 @@ from icl_lib.rerun import book, sweep
 from icl_lib.rerun.gather import TABLE, gather, varied
 from icl_lib.rerun.new import new
 from icl_lib.rerun.options import pairs, parser
-from icl_lib.rerun.point import exploratory, require_device
+from icl_lib.rerun.point import code_digest, exploratory, require_device
 from icl_lib.rerun.progress import Progress, clock
 from icl_lib.rerun.report import setting, summary, write_report
 from icl_lib.rerun.single import RunFailed, run, with_seeds
@@ -52,7 +52,7 @@ def run_command(args: argparse.Namespace, here: Path) -> int:
     other = exploratory(chapter, values, args.device)
     print(f"{chapter.id}: {chapter.title}" + (f"\n  exploratory: {in_words(other)}" if other else ""), flush=True)
     with Progress(
-        chapter.id, book.cell_count(chapter) + bool(chapter.changed(values)), book.run_seconds(chapter)
+        chapter.id, book.cell_count(chapter) + bool(chapter.injected(values)), book.run_seconds(chapter)
     ) as progress:
         done = run(chapter, given, args.out, progress, args.device)
     verdict = f", verdict: {done.verdict}" if done.verdict else ""
@@ -97,9 +97,21 @@ def folder_state(folder: Path, here: Path, found: sweep.State | None = None) -> 
     return sweep.state(folder, jobs)
 
 
+def other_code(folder: Path, here: Path) -> list[str]:
+    """A line if a sweep was computed with other code, ledger or versions than those that are here."""
+    name, jobs = sweep.known_jobs(folder, here)
+    job = next(iter(jobs), None)
+    try:
+        if job is None or job.code == code_digest(book.find(name, here), job.device):
+            return []
+    except (ConfigError, SyntaxError, OSError) as error:
+        return [f"whether these results come from the present code cannot be told: {error}"]
+    return ["these results come from other code, versions or entries of the ledger; the same sweep computes them anew"]
+
+
 def status_command(args: argparse.Namespace, here: Path) -> int:
     """``icl status``: what a sweep's folder holds."""
-    print(*summary(folder_state(args.folder, here)), sep="\n")
+    print(*summary(folder_state(args.folder, here)), *other_code(args.folder, here), sep="\n")
     return 0
 
 
@@ -108,7 +120,7 @@ def report_command(args: argparse.Namespace, here: Path) -> int:
     chapter = book.find(sweep.known_jobs(args.folder, here)[0], here)
     found = folder_state(args.folder, here)
     gather(args.folder, found)
-    print(write_report(args.folder, chapter.id, chapter.title, found))
+    print(write_report(args.folder, chapter.id, chapter.title, found, other_code(args.folder, here)))
     return 0
 
 

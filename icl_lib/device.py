@@ -38,6 +38,13 @@ def check_device(name: str, prefix: str = "", here: bool = True) -> None:
     require(name in known, field, name, allowed)
 
 
+def one_thread() -> None:
+    """Compute on one thread, as every chapter does: sums in float32 depend on their number."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def compute_device() -> torch.device:
     """The device on which networks train, from ``$ICL_DEVICE``; without it the CPU.
 

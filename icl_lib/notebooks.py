@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from icl_lib.validate import ConfigError
+from icl_lib.validate import ConfigError, require
 
 COPY = "*-Copy[0-9]*.ipynb"  # what Jupyter calls a copy
 MERGE = re.compile(r"^<<<<<<< ", re.M)
@@ -35,3 +35,20 @@ def read_cells(notebook: Path) -> list[dict[str, Any]]:
         why = f", there are merge markers in line {text.count(chr(10), 0, merge.start()) + 1}" if merge else ""
         raise ConfigError(f"notebook={str(notebook)!r}: must be a notebook{why}")
     return list(cells)
+
+
+def declared(notebook: Path) -> dict[str, list[str]]:
+    """What a notebook says that it depends on besides code, under ``icl`` in its metadata.
+
+    "reads": files, as patterns from the book's folder; "packages": those whose version moves its numbers, besides the usual
+    ones (`provenance.PACKAGES`).
+
+    Raises:
+        ConfigError: for anything else under ``icl``.
+    """
+    said = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("icl", {})
+    found = {"reads": [], "packages": [], **(said if isinstance(said, dict) else {"icl": said})}
+    ok = set(found) == {"reads", "packages"}
+    ok = ok and all(isinstance(v, list) and all(isinstance(name, str) for name in v) for v in found.values())
+    require(ok, f"{notebook.name}: metadata.icl", said, "lists of names, as reads and packages")
+    return found

@@ -8,6 +8,7 @@ which tie parameters to each other, are the book's own.
 import ast
 import difflib
 import io
+import json
 import re
 import tokenize
 from collections.abc import Iterable, Mapping
@@ -51,9 +52,19 @@ def notebook_parameters(notebook: Path) -> dict[str, str]:
 
 
 def notebook_defaults(notebook: Path) -> dict[str, object]:
-    """Names and default values of the cell tagged ``parameters``: the setting of the ledger."""
+    """Names and default values of the cell tagged ``parameters``."""
     lines = _parameter_lines(_parameter_cell(notebook))
     return {ast.unparse(n.target): ast.literal_eval(n.value) for n in lines if n.value}
+
+
+def ledger_setting(book: Path, id: str, notebook: Path) -> dict[str, object]:
+    """The setting of the ledger: of the recorded result, whatever the notebook's defaults have become since.
+
+    Of a chapter without a recorded result, and for parameters that it did not have then, the defaults.
+    """
+    default, result = notebook_defaults(notebook), book / "figures" / id / "result.json"
+    recorded = json.loads(result.read_text(encoding="utf-8")).get("parameters", {}) if result.is_file() else {}
+    return default | {name: value for name, value in recorded.items() if name in default}
 
 
 def is_of(value: object, kind: str) -> bool:
@@ -235,6 +246,8 @@ def parse_value(text: str, kind: str) -> object:
     ([0.2, 0.4], True, '1')
     """
     if kind == "str":
+        return text
+    if "#" in text:  # to Python it begins a comment: what stands behind it would be dropped without a word
         return text
     try:
         return ast.literal_eval({"true": "True", "false": "False"}.get(text.strip(), text.strip()))

@@ -10,9 +10,10 @@ import pandas as pd
 from icl_lib import rounding
 from icl_lib.chapter import show
 from icl_lib.claims import VERDICTS, Claim, judge, judge_clause, load_claims, read_result
+from icl_lib.lineage import chapter_code
 from icl_lib.main_figure import main_figure
+from icl_lib.parameters import ledger_setting
 from icl_lib.paths import out_dir, root
-from icl_lib.provenance import chapter_hash
 
 MARKS = dict(zip(VERDICTS, ("✔", "◐", "✘", "◇", "○"), strict=True))
 COLOURS = dict(zip(VERDICTS, ("#0173b2", "#b8860b", "#b3341f", "#6b6b6b", "#9a9a9a"), strict=True))
@@ -30,7 +31,14 @@ def result_file(claim: Claim, fresh: Path | None) -> Path | None:
 def is_stale(claim: Claim, result: Path) -> bool:
     """Whether the code that the recorded result depends on has changed since, and nobody has shown that no number moves."""
     recorded = json.loads(result.read_text(encoding="utf-8"))["code_hash"]
-    return chapter_hash(root() / f"{claim.chapter}.ipynb", numbers_only=True) not in (recorded, vouched().get(recorded))
+    return chapter_code(root() / f"{claim.chapter}.ipynb") not in (recorded, vouched().get(recorded))
+
+
+def other_setting(claim: Claim, result: Path) -> dict[str, object]:
+    """The parameters of a result that are not those of the recorded one: then it is exploratory."""
+    found = json.loads(result.read_text(encoding="utf-8")).get("parameters", {})
+    setting = ledger_setting(root(), claim.id, root() / f"{claim.chapter}.ipynb")
+    return {name: value for name, value in found.items() if name in setting and value != setting[name]}
 
 
 def vouched() -> dict[str, str]:
@@ -83,6 +91,9 @@ def _row(claim: Claim, fresh: Path | None) -> tuple[str, str]:
         verdict, found, seeds = _clauses(claim, file)
         n, name = str(seeds), f'<a href="{claim.chapter}.html">{name}</a>'
         stale = "<b>stale: the code has changed since this was recorded</b><br>" if is_stale(claim, file) else ""
+        if other := other_setting(claim, file):
+            told = html.escape(", ".join(f"{name} = {value}" for name, value in other.items()))
+            stale += f"<b>exploratory, not at the ledger's setting: {told}</b><br>"
         rerun = stale + _links(claim)
     badge = f'<span class="verdict" style="color:{COLOURS[verdict]}">{MARKS[verdict]} {verdict}</span>'
     says = f'<span class="title">{name}</span><br><small>{where}</small><br>{rerun}'

@@ -8,6 +8,14 @@ import pandas as pd
 from icl_lib.stats import Interval, error_interval, mean_interval, simultaneous
 from icl_lib.validate import require
 
+COUNTED = {"error": ("n_errors", "n_prompts"), "hinge": ("hinge", "n_lossy", "n_prompts", "largest_output")}
+
+
+def require_columns(table: pd.DataFrame, value: str) -> None:
+    """Refuse a table without what an interval of `value` is made of."""
+    for name in ("seed", *COUNTED.get(value, (value,))):
+        require(name in table, "table", list(table.columns), f"with a column {name}")
+
 
 def hinge_interval(table: pd.DataFrame, level: float = 0.95) -> Interval:
     """Mean hinge loss over seeds; an upper bound instead of a bare 0 when no prompt had a loss.
@@ -22,7 +30,12 @@ def hinge_interval(table: pd.DataFrame, level: float = 0.95) -> Interval:
 
 
 def seed_interval(table: pd.DataFrame, value: str, level: float = 0.95) -> Interval:
-    """Interval over the rows of a table of one row per seed; "error" and "hinge" as ``evaluate`` counts them."""
+    """Interval over the rows of a table of one row per seed; "error" and "hinge" as ``evaluate`` counts them.
+
+    Raises:
+        ConfigError: for a seed in two rows, and where the counts of "error" or "hinge" are missing.
+    """
+    require_columns(table, value)
     require(not table["seed"].duplicated().any(), "seed", sorted(table["seed"]), "without repetition: one row per seed")
     if value == "error":
         return error_interval(table["n_errors"], table["n_prompts"], level)

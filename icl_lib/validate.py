@@ -1,8 +1,7 @@
 """How this library refuses a bad value: one exception, one message that names field, value and what is allowed."""
 
 import math
-
-import numpy as np
+from numbers import Integral, Rational, Real
 
 
 class ConfigError(ValueError):
@@ -48,7 +47,7 @@ def require_integer(
     field: str, value: object, low: float = -math.inf, high: float = math.inf, allowed: str = ""
 ) -> None:
     """Refuse anything but an integer (no bool, no float) in the closed range [`low`, `high`]."""
-    ok = isinstance(value, int | np.integer) and not isinstance(value, bool) and low <= int(value) <= high
+    ok = isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) <= high
     require(ok, field, value, allowed or f"an integer{_range(low, high)}")
 
 
@@ -59,7 +58,8 @@ def require_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
 
 def _float(value: object) -> float:
     """A number as a float; NaN for anything else, and for integers that no float holds."""
-    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+    fraction = isinstance(value, Rational) and not isinstance(value, Integral)
+    if not isinstance(value, Real) or isinstance(value, bool) or fraction:
         return math.nan
     try:
         return float(value)

@@ -16,9 +16,9 @@ import icl_lib.chapter as chapter_module
 from icl_lib.chapter import Chapter, check_parameters, notebook_parameters, show
 from icl_lib.claims import Measured, load_claims, read_result
 from icl_lib.figures import band, plain_ticks
+from icl_lib.lineage import chapter_code
 from icl_lib.parameters import SHOWN, TYPES
 from icl_lib.paths import out_dir, root
-from icl_lib.provenance import chapter_hash
 from icl_lib.stats import Interval
 from icl_lib.validate import ConfigError
 
@@ -172,7 +172,7 @@ def test_figure_comes_with_data_and_provenance(book: Path, monkeypatch: pytest.M
     assert b"<svg" in files[0]["error.svg"] and files[0]["error.png"].startswith(b"\x89PNG")
     pd.testing.assert_frame_equal(pd.read_csv(book / "out/L1/error.csv"), table, rtol=1e-5)
     sidecar = json.loads(files[0]["error.json"])
-    code = chapter_hash(chapter.notebook, numbers_only=True)
+    code = chapter_code(chapter.notebook)
     assert sidecar["code_hash"] == code and sidecar["parameters"]["seeds"] == 10 and "torch" in sidecar["versions"]
     line = shown[-1].data
     assert "figures/L1/error.csv" in line and code in line and "torch" in line
@@ -191,7 +191,7 @@ def test_record(book: Path) -> None:
     table = chapter.record(found()).data
     measured, content = read_result(book / "out/L1/result.json")
     assert measured == found() and content["claim"] == "L1" and content["verdict"] == "reproduced"
-    assert content["code_hash"] == chapter_hash(chapter.notebook, numbers_only=True)
+    assert content["code_hash"] == chapter_code(chapter.notebook)
     assert content["parameters"] == {"alpha": 0.8, "seeds": 10, "alphas": [0.1, 1.0]}
     assert "**Verdict on L1: reproduced**" in table and table.count("\n| ") == 1 + len(measured)
     first = (book / "out/L1/result.json").read_bytes()
@@ -244,7 +244,7 @@ def test_trained_elsewhere_it_says_so(book: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(chapter_module, "compute_device", lambda: torch.device("cuda:1"))
     with pytest.raises(ConfigError, match="device='cuda:1': must be 'cpu', this chapter trains nothing that can use"):
         Chapter("L1", namespace())
-    code = "from icl_lib.softmax.cache import trained"
+    code = "from icl_lib.softmax.cache import trained\nnets = trained"
     write_chapter(book / "chapters/softmax/L1_in_domain.ipynb", PARAMETERS, code)
     chapter = Chapter("L1", namespace())
     assert "(not at the ledger's setting: device = cuda:1)" in chapter.record(found()).data

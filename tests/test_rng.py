@@ -1,13 +1,16 @@
 """Random streams: one for every (seed, purpose, step), whatever the order in which they are asked for."""
 
+import hashlib
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_lib.rng import generator, stream_seed
+from icl_lib import rng
+from icl_lib.rng import generator, stream_seed, wide_state
 
 
 def draw(*stream: object, n: int = 4) -> list[float]:
@@ -65,3 +68,23 @@ def test_neighbouring_streams_are_uncorrelated() -> None:
         pair = torch.tensor([draw(0, "train", 0, n=n), draw(*other, n=n)])
         assert abs(torch.corrcoef(pair)[0, 1]) < 4.5 / n**0.5
     assert torch.tensor(draw(0, "train", n=n)).mean() == pytest.approx(0.5, abs=4.5 / (12 * n) ** 0.5)
+
+
+def test_wide_streams_are_those_of_a_mersenne_twister_with_all_its_words() -> None:
+    twister = np.random.MT19937(0)
+    key = np.frombuffer(hashlib.shake_256(b"3/train/5").digest(4 * 624), dtype="<u4")
+    twister.state = {**twister.state, "state": {"key": key.astype(np.uint32), "pos": 624}}
+    drawn = torch.empty(1000, dtype=torch.int64)
+    drawn.random_(0, 2**31, generator=torch.Generator().set_state(wide_state(3, "train", 5)))
+    assert (
+        drawn.tolist() == (twister.random_raw(2000)[1::2] % 2**31).tolist()
+    )  # 64 bits a number, of which the low ones
+
+
+def test_wide_streams_are_switched_on_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = draw(3, "train", 5)
+    monkeypatch.setattr(rng, "WIDE", True)
+    streams = [("train", 5), ("train", 6), ("eval", 5)]
+    assert len({tuple(draw(3, *stream)) for stream in streams} | {tuple(narrow)}) == 4
+    assert draw(3, "train", 5) == draw(3, "train", 5)
+    assert abs(torch.randn(10_000, generator=generator(0, "init")).mean()) < 0.05

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from icl_lib.claims import NOT_MEASURED, VERDICTS, Measured, load_claims, result_json
+from icl_lib.lineage import chapter_code
 from icl_lib.main_figure import MAIN, main_figure
 from icl_lib.paths import root, write_json
-from icl_lib.provenance import chapter_hash
 from icl_lib.scoreboard import fresh_results, scoreboard
 from icl_lib.stats import Interval
 
@@ -42,7 +42,7 @@ def write_notebook(book: Path, code: str = "from icl_lib import rng\nx = 1", pro
 def record(book: Path, folder: str = "figures", control: Interval = FAR, **more: object) -> None:
     """A result of L1 that meets every clause, unless its control says otherwise."""
     measured = {key: Measured(NEAR, control) for key in CLAIMS["L1"].clauses}
-    code = chapter_hash(book / f"{CLAIMS['L1'].chapter}.ipynb", numbers_only=True)
+    code = chapter_code(book / f"{CLAIMS['L1'].chapter}.ipynb")
     write_json(book / folder / "L1" / "result.json", result_json(CLAIMS["L1"], measured, **{"code_hash": code, **more}))
 
 
@@ -118,7 +118,7 @@ def test_stale(book: Path) -> None:
 def test_what_is_vouched_for_is_not_stale(book: Path) -> None:
     """Code that was shown to compute the same; and only that code."""
     record(book, code_hash="0123456789abcdef")
-    now = chapter_hash(book / f"{CLAIMS['L1'].chapter}.ipynb", numbers_only=True)
+    now = chapter_code(book / f"{CLAIMS['L1'].chapter}.ipynb")
     vouched = book / "figures" / "vouched.csv"
     vouched.write_text(f"claim,recorded,now,since,date,how\nL1,0123456789abcdef,{now},c,d,h\n")
     assert "stale" not in scoreboard()[0]

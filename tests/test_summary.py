@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from icl_lib.stats import mean_interval
-from icl_lib.summary import hinge_interval, least, share_interval, summarise, worst
+from icl_lib.summary import hinge_interval, least, seed_interval, share_interval, summarise, worst
 from icl_lib.validate import ConfigError
 
 
@@ -67,3 +67,10 @@ def test_no_hinge_loss_seen_is_bounded_by_the_largest_one_possible() -> None:
     assert found.high == pytest.approx((1 - 0.025 ** (1 / 1000)) * (1 + 3.0), rel=1e-6)
     seen = hinge_interval(table.assign(n_lossy=[0, 1], hinge=[0.0, 0.001]))
     assert seen == mean_interval([0.0, 0.001])
+
+
+@pytest.mark.parametrize(("value", "missing"), [("error", "n_errors"), ("hinge", "hinge"), ("margin", "margin")])
+def test_a_table_without_counts_is_refused(value: str, missing: str) -> None:
+    table = pd.DataFrame({"seed": [0, 1], "n_prompts": [10, 10], "error": [0.1, 0.2]})
+    with pytest.raises(ConfigError, match=f"must be with a column {missing}$"):
+        seed_interval(table, value)

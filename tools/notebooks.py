@@ -9,8 +9,8 @@ from typing import Any
 
 import nbformat
 
-from icl_lib import provenance
-from icl_lib.notebooks import chapter_files, read_cells
+from icl_lib.lineage import chapter_code
+from icl_lib.notebooks import chapter_files, declared, read_cells
 from icl_lib.paths import read_yaml
 from icl_lib.rerun.compare import code_cells, joined_streams
 
@@ -72,17 +72,9 @@ def fingerprint(notebook: Path) -> str:
     """Changes when outputs may: with the code, the library code under it, what the ledger asks, data and packages."""
     # The number of lines per cell: outputs are put back cell by cell, so moving a cell border counts as a change.
     layout = [len(cell.source.splitlines()) for cell in code_cells(load(notebook))]
-    files = [Path("requirements.lock"), *sorted(Path("icl_lib/data").glob("*.csv"))]
-    code = provenance.canonical(provenance.notebook_code(notebook))
-    if "benchmarks" in code:
-        for pattern in ("*.py", "*.json", "**/*.csv"):  # what the page calls, and what it reads
-            files += sorted(Path("benchmarks").glob(pattern))
-    if "reliability" in code:
-        files += sorted(Path("reliability").glob("*.csv"))
-    if "tightness" in code:  # it reads what other chapters recorded
-        for pattern in ("[LK]*/*.csv", "[LK]*/result.json"):
-            files += sorted(Path("figures").glob(pattern))
-    return json.dumps([provenance.chapter_hash(notebook), layout, ledger(notebook), digest(files)])
+    files = [file for pattern in declared(notebook)["reads"] for file in sorted(Path().glob(pattern))]
+    code = chapter_code(notebook, drawn=True)
+    return json.dumps([code, layout, ledger(notebook), digest([Path("requirements.lock"), *files])])
 
 
 def digest(files: Iterable[Path]) -> str:

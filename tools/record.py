@@ -33,6 +33,20 @@ def moved_files(out: Path, figures: Path) -> set[Path]:
     return moved
 
 
+def other_settings(out: Path, figures: Path) -> dict[str, str]:
+    """By claim, in words, how the setting of what has run differs from the recorded one."""
+    found: dict[str, str] = {}
+    for file in sorted(out.glob("*/result.json")):
+        known = figures / file.parent.name / file.name
+        if known.is_file():
+            new, old = (json.loads(f.read_text(encoding="utf-8")).get("parameters", {}) for f in (file, known))
+            other = [
+                f"{name} = {new[name]} (recorded: {old[name]})" for name in new if new[name] != old.get(name, new[name])
+            ]
+            found |= {file.parent.name: ", ".join(other)} if other else {}
+    return found
+
+
 def record_figures(out: Path, figures: Path, *, complete: bool = True) -> set[Path]:
     """Bring ``figures`` to what ``out`` says; returns what moved.
 
@@ -52,7 +66,8 @@ def record_figures(out: Path, figures: Path, *, complete: bool = True) -> set[Pa
 
 def tidy(notebook: Any) -> Any:
     """Drop what would change from run to run or editor to editor."""
-    notebook.metadata = type(notebook.metadata)({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    declared = {"icl": notebook.metadata["icl"]} if "icl" in notebook.metadata else {}
+    notebook.metadata = type(notebook.metadata)({**declared, "kernelspec": KERNEL, "language_info": {"name": "python"}})
     for cell in notebook.cells:
         for key in ("papermill", "execution", "ExecuteTime", "collapsed", "scrolled"):
             cell.metadata.pop(key, None)
@@ -91,6 +106,15 @@ def main() -> int:
     build = Path(os.environ.get("BUILD") or "_build/book")
     figures = Path("figures")
     ran = [Path(path) for path in json.loads((build / "ran.json").read_text(encoding="utf-8"))]
+    meant = os.environ.get("SETTING", "").split(",")
+    refused = {
+        claim: other for claim, other in other_settings(build / "figures", figures).items() if claim not in meant
+    }
+    for claim, other in refused.items():
+        told = f"another setting than the ledger's, {other}; to record it all the same: make record SETTING={claim}"
+        print(f"{claim}: {told}", file=sys.stderr)
+    if refused:
+        return 1
     moved = record_figures(build / "figures", figures, complete=set(ran) == set(notebooks.chapters()))
     touched = [figures / file for file in sorted(moved)]
     for path in ran:

@@ -1,98 +1,162 @@
-"""Show that code which has changed computes what it computed: ``python -m tools.vouch K10 --since COMMIT``.
+"""Show that code which has changed computes what it computed: ``python -m tools.vouch --since COMMIT [trainers | CHAPTER ...]``.
 
-For a chapter that takes too long to be recorded again. Its reduced setting runs twice on this machine, with the code of the
-commit at which its result was current and with today's. If all that the cells say is equal to the letter, a row of
-figures/vouched.csv says so, and the recorded result is not stale. What the reduced setting does not reach is not vouched for.
+Both run on this machine, the code of the commit and today's. Trainers run their probes (`tools.probes`, a minute): if all come out
+to the bit, what was trained keeps its lineage, by a row of ``icl_lib/data/lineages.csv``. A chapter runs at its reduced setting,
+where it has one: if all that its cells say is equal to the letter, a row of ``figures/vouched.csv`` says so, and its recorded
+result is not stale. Without names, all that is not current is vouched for. What probes and reduced settings do not reach is not.
 """
 
 import argparse
+import contextlib
 import datetime
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from icl_lib.claims import load_claims
+from icl_lib.lineage import TABLE, chapter_code, trigger
 from icl_lib.paths import write_atomic
-from icl_lib.provenance import chapter_hash
 from icl_lib.rerun import book
 from icl_lib.rerun.compare import code_cells
 from icl_lib.rerun.near import texts
 from icl_lib.rerun.terminal import command
-from icl_lib.scoreboard import vouched
+from icl_lib.scoreboard import is_stale, vouched
+from icl_lib.source import WRITTEN
+from icl_lib.validate import require
 from tools import notebooks
 from tools.check import clean_environment
+from tools.probes import TRAINERS
 
 FILE = Path("figures/vouched.csv")
+STAMP = 'class="provenance"'  # in the line below a figure
 
 
-def said(folder: Path, chapter: Path, parameters: str) -> list[dict[str, str]]:
-    """What the cells of a chapter say at these parameters, run by the code of a checkout; figures' stamps are left out."""
-    target = folder / "_build" / "vouch" / chapter.name
-    run = [sys.executable, "-m", "tools.execute", str(chapter), str(target), "--parameters", parameters]
-    run += ["--out", str(target.with_suffix(".out"))]
+def python(folder: Path, *arguments: str) -> str:
+    """What Python prints, run with the code of a checkout."""
     environment = {**clean_environment(), "PYTHONPATH": str(folder)}
-    subprocess.run(run, cwd=folder, env=environment, check=True)
-    found = [texts(cell.outputs) for cell in code_cells(notebooks.load(target))]
-    return [{kind: text for kind, text in cell.items() if "provenance" not in text} for cell in found]
-
-
-def hash_by(folder: Path, chapter: Path) -> str:
-    """The chapter's code hash as the code of a checkout computes it."""
-    code = f"from pathlib import Path; from icl_lib.provenance import chapter_hash; print(chapter_hash(Path({str(chapter)!r}), numbers_only=True))"
-    environment = {**clean_environment(), "PYTHONPATH": str(folder)}
-    run = [sys.executable, "-c", code]
+    run = [sys.executable, *arguments]
     done = subprocess.run(
-        run, cwd=folder, env=environment, check=True, capture_output=True, encoding="utf-8", errors="replace"
+        run, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
     )
     return done.stdout.strip()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("chapter")
-    parser.add_argument("--since", required=True, help="a commit at which the recorded result was not stale")
-    args = parser.parse_args()
-    chapter = book.find(args.chapter, Path.cwd())
-    path = chapter.notebook.relative_to(Path.cwd())
-    smaller = notebooks.reduced().get(path)
-    parameters, setting = json.dumps(smaller or {}), "recorded" if smaller is None else "reduced"
-    recorded = json.loads((Path("figures") / chapter.id / "result.json").read_text(encoding="utf-8"))["code_hash"]
+def said(folder: Path, chapter: Path, parameters: str) -> dict[str, str]:
+    """What a chapter says and writes at these parameters, run by the code of a checkout: cells, tables, clauses.
+
+    Pictures and the stamps of figures are left out.
+    """
+    target = folder / "_build" / "vouch" / chapter.name
+    options = ("--parameters", parameters, "--out", str(target.with_suffix(".out")))
+    python(folder, "-m", "tools.execute", str(chapter), str(target), *options)
+    found: dict[str, str] = {}
+    for number, cell in enumerate(code_cells(notebooks.load(target)), 1):
+        spoken = [output for output in cell.outputs if STAMP not in output.get("data", {}).get("text/markdown", "")]
+        found |= {f"code cell {number}: {kind}": text for kind, text in texts(spoken).items()}
+    written = sorted(target.with_suffix(".out").rglob("*.csv")) + sorted(
+        target.with_suffix(".out").rglob("result.json")
+    )
+    for file in written:
+        text = file.read_text(encoding="utf-8")
+        found[file.name] = json.dumps(json.loads(text)["clauses"]) if file.suffix == ".json" else text
+    return found
+
+
+@contextlib.contextmanager
+def checkout(commit: str) -> Iterator[Path]:
+    """A checkout of that commit, for a while."""
     with tempfile.TemporaryDirectory() as place:
-        before = Path(place) / "before"
-        subprocess.run(["git", "worktree", "add", "--detach", "--quiet", str(before), args.since], check=True)
+        folder = Path(place) / "before"
+        subprocess.run(["git", "worktree", "add", "--detach", "--quiet", str(folder), commit], check=True)
         try:
-            then = hash_by(before, path)
-            if then not in (recorded, vouched().get(recorded)):
-                print(f"{chapter.id}: its recorded result was stale at {args.since}, too", file=sys.stderr)
-                return 1
-            old, new = (said(folder, path, parameters) for folder in (before, Path.cwd()))
+            yield folder
         finally:
-            subprocess.run(["git", "worktree", "remove", "--force", str(before)], check=True)
-    if old != new:
-        cells = [number for number, (a, b) in enumerate(zip(old, new), 1) if a != b]
-        print(
-            f"{chapter.id}: code cells {cells or 'in other numbers'} say something else: record it again",
-            file=sys.stderr,
-        )
-        return 1
-    row = {"claim": chapter.id, "recorded": recorded, "now": chapter_hash(path, numbers_only=True), "since": args.since}
-    row |= {
-        "date": f"{datetime.date.today()}",
-        "how": f"{setting} setting, {sum(map(bool, new))} cells equal to the letter",
-    }
-    table = pd.DataFrame([row])
-    if FILE.is_file():
-        known = pd.read_csv(FILE, dtype=str)
-        table = pd.concat([known[known["recorded"] != recorded], table])
+            subprocess.run(["git", "worktree", "remove", "--force", str(folder)], check=True)
+
+
+def add(file: Path, key: str, row: Mapping[str, str]) -> None:
+    """Put a row into a table, in place of those that have the same `key`."""
+    table, date = pd.DataFrame([row]), f"{datetime.date.today()}"
+    table["date"] = date
+    if file.is_file():
+        known = pd.read_csv(file, dtype=str)
+        table = pd.concat([known[known[key] != row[key]], table])
     text = io.StringIO()
     table.to_csv(text, index=False, lineterminator="\n")
-    write_atomic(FILE, text.getvalue().encode())
-    print(f"{chapter.id}: {row['how']}")
-    return 0
+    write_atomic(file, text.getvalue().encode())
+
+
+def trainers(before: Path, since: str) -> bool:
+    """Vouch for all trainers whose trigger has moved."""
+    ask = "import sys; from icl_lib.lineage import lineage; print(lineage(sys.argv[1]))"
+    then = {name: python(before, "-c", ask, trainer.entry) for name, trainer in TRAINERS.items()}
+    moved = [name for name, trainer in TRAINERS.items() if trigger(trainer.entry) != then[name]]
+    shutil.copyfile("tools/probes.py", before / "tools" / "probes.py")  # the same ones
+    old, new = (json.loads(python(place, "-m", "tools.probes", *moved)) if moved else {} for place in (before, Path()))
+    for name in moved:
+        entry, other = TRAINERS[name].entry, [probe for probe in new[name] if old[name][probe] != new[name][probe]]
+        if other:
+            print(f"{entry}: trains something else: {', '.join(other)}", file=sys.stderr)
+            continue
+        how = f"{len(new[name])} probes equal to the bit"
+        row = {"trainer": entry, "trigger": trigger(entry), "lineage": then[name], "since": since, "how": how}
+        add(TABLE, "trigger", row)
+        print(f"{entry}: {how}")
+    return all(old[name] == new[name] for name in moved)
+
+
+def chapter(name: str, before: Path, since: str) -> bool:
+    """Vouch for the recorded result of one chapter."""
+    found = book.find(name, Path.cwd())
+    path = found.notebook.relative_to(Path.cwd())
+    smaller = notebooks.reduced().get(path)
+    parameters, setting = json.dumps(smaller or {}), "recorded" if smaller is None else "reduced"
+    recorded = json.loads((Path("figures") / found.id / "result.json").read_text(encoding="utf-8"))["code_hash"]
+    ask = "import sys; from pathlib import Path; from icl_lib.lineage import chapter_code; print(chapter_code(Path(sys.argv[1])))"
+    if python(before, "-c", ask, str(path)) not in (recorded, vouched().get(recorded)):
+        print(f"{found.id}: its recorded result was stale at {since}, too", file=sys.stderr)
+        return False
+    now = chapter_code(path)
+    old, new = (said(folder, path, parameters) for folder in (before, Path.cwd()))
+    if chapter_code(path) != now:
+        print(f"{path} {WRITTEN}", file=sys.stderr)
+        return False
+    if other := [what for what in {**old, **new} if old.get(what) != new.get(what)]:
+        print(f"{found.id}: something else now: {', '.join(other)}; record it again", file=sys.stderr)
+        return False
+    how = f"{setting} setting, {len(new)} cells, tables and results equal to the letter"
+    row = {"claim": found.id, "recorded": recorded, "now": now, "since": since, "how": how}
+    add(FILE, "recorded", row)
+    print(f"{found.id}: {how}")
+    return True
+
+
+def stale() -> list[str]:
+    """Claims whose recorded results are not of today's code."""
+    files = [(claim, Path("figures") / claim.id / "result.json") for claim in load_claims().values()]
+    return [claim.id for claim, file in files if file.is_file() and is_stale(claim, file)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="trainers | CHAPTER")
+    parser.add_argument("--since", required=True, help="a commit at which the recorded results were not stale")
+    args = parser.parse_args()
+    known = subprocess.run(["git", "rev-parse", "--verify", "--quiet", f"{args.since}^{{commit}}"], capture_output=True)
+    require(known.returncode == 0, "since", args.since, "a commit of this repository")
+    with checkout(args.since) as before:
+        passed = [
+            trainers(before, args.since) if name == "trainers" else chapter(name, before, args.since)
+            for name in args.names or ["trainers", *stale()]
+        ]
+    return int(not all(passed))
 
 
 if __name__ == "__main__":

@@ -14,24 +14,30 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
+from icl_lib.lineage import lineage
 from icl_lib.locks import locked
 from icl_lib.mean_field.measure import Particles
 from icl_lib.mean_field.train_features import COLUMNS, Trained, collected, train_one
 from icl_lib.mean_field.training import State, TrainConfig
 from icl_lib.mean_field.transformer import Transformer
 from icl_lib.paths import cache_dir
-from icl_lib.provenance import code_hash, versions
+from icl_lib.provenance import moving
 from icl_lib.store import load_tensors, save_tensors
 from icl_lib.validate import require, require_integer
 
 Run = tuple[State, pd.DataFrame]
 Report = Callable[[TrainConfig, State], None]
+TRAINER = "icl_lib.mean_field.train_features.train_one"
 WHOLE = ("epoch", "step", "shortened")  # columns of the history that are integers
 
 
 def run_key(config: TrainConfig, every: int) -> str:
-    """Hash of the config, of how often the history is kept, of the library code that training depends on, and of the versions."""
-    parts = [asdict(config), every, code_hash({"icl_lib.mean_field.train_features"}), versions()]
+    """Hash of the config, of how often the history is kept, of the trainer's lineage, and of the versions that move it.
+
+    Raises:
+        icl_lib.source.CodeChanged: if the code of the trainer was written since this process began.
+    """
+    parts = [asdict(config), every, lineage(TRAINER), moving()]
     content = json.dumps(parts, default=np.generic.item)
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
@@ -65,6 +71,7 @@ def trained_one(config: TrainConfig, every: int, folder: Path, report: Report | 
         while run is None or not (run[0].converged or run[0].epoch >= config.max_epochs):
             state, rows = train_one(config, run[0] if run else None, every, n_epochs=1)
             run = state, pd.concat([run[1], rows], ignore_index=True) if run else rows
+            lineage(TRAINER)  # still the code that runs
             save_run(path, run, key)
             if report:
                 report(config, state)

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from icl_lib.notebooks import chapter_files, read_cells
-from icl_lib.parameters import Parameter, check_values, load_table, notebook_parameters, read_parameters
+from icl_lib.parameters import (
+    Parameter,
+    check_values,
+    ledger_setting,
+    load_table,
+    notebook_parameters,
+    read_parameters,
+)
 from icl_lib.paths import read_yaml
 from icl_lib.validate import ConfigError
 
@@ -39,10 +46,15 @@ class ChapterFile:
         """
         return check_values(self.parameters, given, f"{self.id}: ")
 
-    def changed(self, values: Mapping[str, object]) -> dict[str, object]:
-        """Those values that are not the default: with any of them a run is exploratory."""
+    def injected(self, values: Mapping[str, object]) -> dict[str, object]:
+        """Those values that are not the notebook's default: what a run has to be told."""
         default = self.values({})
         return {name: value for name, value in values.items() if value != default[name]}
+
+    def changed(self, values: Mapping[str, object]) -> dict[str, object]:
+        """Those values that are not of the ledger's setting: with any of them a run is exploratory."""
+        setting = ledger_setting(self.book, self.id, self.notebook)
+        return {name: value for name, value in values.items() if value != setting[name]}
 
 
 def ledger(book: Path) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Any
 from icl_lib import provenance
 from icl_lib.locks import workplace
 from icl_lib.paths import cache_dir, root
+from icl_lib.source import WRITTEN, CodeChanged, canonical, notebook_code
 
 THREADS = {
     "OMP_NUM_THREADS": "1",
@@ -179,6 +180,9 @@ def run(
             where = f"cell {error.cell_index + 1}, In [{error.exec_count}]"
             return f"{where}: {last if last.startswith(error.ename) else f'{error.ename}: {last}'}"
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    if canonical(notebook_code(running)) != canonical(notebook_code(source)):
+        running.rename(failed)
+        return f"its end: {CodeChanged.__name__}: {source} {WRITTEN}"
     done = nbformat.read(running, as_version=4)
     seconds = round(time.monotonic() - started, 1)
     done.metadata["icl_book"] = {

@@ -3,24 +3,30 @@
 import csv
 import hashlib
 import io
+import itertools
 import json
-from collections.abc import Sequence
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from icl_lib.locks import locked
-from icl_lib.paths import write_atomic, write_json
+from icl_lib.paths import write_json
 from icl_lib.rerun.point import Job
 from icl_lib.rerun.story import in_words
 from icl_lib.rerun.sweep import State
 
-TABLE, FIGURE = "table.csv", "figure"
+TABLE, FIGURE, STAMP = "table.csv", "figure", "table.json"
+NAMES = (TABLE, *(f"{FIGURE}.{kind}" for kind in ("png", "svg", "csv", "json")))
 MEASURED = ("clause", "quantity", "estimate", "low", "high", "n", "verdict", "exploratory", "folder")
 
 
 def varied(jobs: Sequence[Job]) -> list[str]:
     """Names of the parameters that are not the same at all points."""
-    return [name for name in jobs[0].values if len({json.dumps(job.values[name]) for job in jobs}) > 1]
+    names = jobs[0].values if jobs else {}
+    return [name for name in names if len({json.dumps(job.values[name]) for job in jobs}) > 1]
 
 
 def _order(job: Job, names: Sequence[str]) -> list[tuple[bool, float, str]]:
@@ -52,26 +58,82 @@ def rows(folder: Path, found: State) -> tuple[list[str], list[dict[str, Any]]]:
 def gather(folder: Path, found: State) -> bool:
     """Write the table, and a figure if a number was varied; says whether anything had changed.
 
+    Where no point is finished there is neither. What somebody has changed is kept under another name.
+
     Raises:
         OSError: if they cannot be written.
     """
     results = {key: record["files"] for key, record in found.finished.items()}
     digest = hashlib.sha256(json.dumps([MEASURED, results], sort_keys=True).encode()).hexdigest()
-    stamp, table = folder / "table.json", folder / TABLE
-    if not found.finished or (
-        table.is_file() and stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == digest
-    ):
+    if not found.finished and not (folder / STAMP).is_file():
         return False
     with locked(folder / "locks" / "sweep.lock"):
-        columns, content = rows(folder, found)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(content)
-        write_atomic(table, text.getvalue().encode())
-        _draw(folder, found, varied(found.jobs))
-        write_json(stamp, digest)  # last: interrupted, all of it is done again
+        known, written = _stamp(folder)
+        there = [name for name in NAMES if (folder / name).is_file()]
+        as_written = all(_sha(folder / name) in written.get(name, ()) for name in there) or (
+            known == digest and not written
+        )
+        if known == digest and as_written and TABLE in there:
+            return False
+        with tempfile.TemporaryDirectory(prefix=".table-", dir=folder) as new:
+            if found.finished:
+                columns, content = rows(folder, found)
+                text = io.StringIO()
+                writer = csv.DictWriter(text, columns, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(content)
+                (Path(new) / TABLE).write_text(text.getvalue(), encoding="utf-8", newline="")
+                _draw(Path(new), found, varied(found.jobs))
+            _replace(folder, {name: Path(new) / name for name in NAMES}, written, digest)
     return True
+
+
+def put(folder: Path, name: str, content: bytes) -> Path:
+    """Write another file of a sweep's, such as its report; one that somebody has changed is kept under another name."""
+    with locked(folder / "locks" / "sweep.lock"), tempfile.TemporaryDirectory(prefix=".table-", dir=folder) as new:
+        (Path(new) / name).write_bytes(content)
+        known, written = _stamp(folder)
+        _replace(folder, {name: Path(new) / name}, written, known)
+    return folder / name
+
+
+def _stamp(folder: Path) -> tuple[str, dict[str, list[str]]]:
+    """Of which results table and figure are, and by file the digests of what was written; empty in sweeps of version 0.1."""
+    try:
+        stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+        return (stamp, {}) if isinstance(stamp, str) else (str(stamp["results"]), dict(stamp["written"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", {}
+
+
+def _replace(folder: Path, new: Mapping[str, Path], written: dict[str, list[str]], digest: str) -> None:
+    """Give files their names, those that are there; of the others, none is left. Interrupted, it can be done again."""
+    for name in new:
+        file = folder / name
+        if file.is_file() and written and _sha(file) not in written.get(name, ()):
+            _keep(file)
+    made = {name: _sha(file) for name, file in new.items() if file.is_file()}
+    both = {**written, **{name: [*written.get(name, ()), sha] for name, sha in made.items()}}
+    write_json(folder / STAMP, {"results": "", "written": both})
+    for name, file in new.items():
+        if name in made:
+            os.replace(file, folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    rest = {name: shas for name, shas in written.items() if name not in new}
+    write_json(folder / STAMP, {"results": digest, "written": {**rest, **{name: [sha] for name, sha in made.items()}}})
+
+
+def _sha(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _keep(file: Path) -> None:
+    """Rename a file that is not as it was written, and say so."""
+    names = (file.with_name(f"changed{n or ''}-{file.name}") for n in itertools.count())
+    kept = next(name for name in names if not name.exists())
+    file.rename(kept)
+    warnings.warn(f"{file} is not as it was written; it is kept as {kept.name}", stacklevel=4)
 
 
 def _draw(folder: Path, found: State, names: Sequence[str]) -> None:

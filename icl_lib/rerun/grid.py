@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from icl_lib.parameters import Parameter, parse_value, unknown
@@ -10,25 +12,31 @@ from icl_lib.rerun.book import ChapterFile
 from icl_lib.validate import ConfigError, require
 
 MOST = 100_000  # points of a sweep
+MAX = sys.float_info.max
 
 
 def grid_values(parameter: Parameter, text: str) -> list[object]:
     """The values that a grid names: ``0.2,0.4``, or ``1:4:7`` for seven from 1 to 4 at equal distances.
 
+    Each is the float nearest to the fraction meant, so that it equals what one would type.
+
     Raises:
-        ConfigError: for a range that is not low:high:number.
+        ConfigError: for a range that is not low:high:number, or with more values than a sweep may have points.
 
     >>> from icl_lib.ranges import ANY
     >>> grid_values(Parameter("alpha", "float", 0.8, "", ANY, ""), "0:1:5")
     [0.0, 0.25, 0.5, 0.75, 1.0]
+    >>> grid_values(Parameter("alpha", "float", 0.8, "", ANY, ""), "1:0.1:4")
+    [1.0, 0.7, 0.4, 0.1]
     """
     if parameter.kind in ("int", "float") and ":" in text:
         parts: list[Any] = [parse_value(part, "float") for part in text.split(":")]
-        numbers = all(isinstance(part, int | float) for part in parts)
-        good = len(parts) == 3 and numbers and isinstance(parts[2], int) and parts[2] >= 2
-        require(good, parameter.name, text, "low:high:number, with a number of at least 2")
-        low, high, n = parts
-        values = [low + (high - low) * i / (n - 1) for i in range(n)]
+        numbers = all(not isinstance(part, bool | str) and -MAX <= part <= MAX for part in parts)
+        good = len(parts) == 3 and numbers and isinstance(parts[2], int) and 2 <= parts[2] <= MOST
+        require(good, parameter.name, text, f"low:high:number, with a number in [2, {MOST}]")
+        low, high = (Fraction(str(part)) for part in parts[:2])
+        n = parts[2]
+        values = [float(low + (high - low) * i / (n - 1)) for i in range(n)]
         whole = parameter.kind == "int" and all(value == int(value) for value in values)
         return [int(value) for value in values] if whole else list(values)
     if parameter.kind == "str":

@@ -19,6 +19,7 @@ from traitlets import Instance
 
 from icl_lib import provenance
 from icl_lib.paths import write_atomic
+from icl_lib.source import PACKAGE
 
 FOLDER = "IPYTHONDIR"  # the variable that names a kernel's own folder
 PATIENCE = 600  # seconds in which a kernel has to answer: it imports torch first, which takes its time on a slow disk
@@ -50,7 +51,7 @@ def isolated(folder: Path) -> Iterator[None]:
     before, place = dict(os.environ), str(folder)
     for name in DROPPED:
         os.environ.pop(name, None)
-    library = str(provenance.PACKAGE.parent)  # the one that runs here is the one that runs there
+    library = str(PACKAGE.parent)  # the one that runs here is the one that runs there
     os.environ |= {"PYTHONPATH": library, "PYTHONUTF8": "1", "MATPLOTLIBRC": os.devnull}
     os.environ |= {FOLDER: place, "JUPYTER_RUNTIME_DIR": place}
     try:

@@ -4,10 +4,12 @@ A folder holds the executed notebook, what the chapter wrote, and ``provenance.j
 under another name and then renamed, so that nobody sees half of one; nothing in it is ever unpickled.
 """
 
+import glob
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,18 @@ from typing import Any
 
 from icl_lib import provenance
 from icl_lib.device import check_device
-from icl_lib.paths import write_atomic, write_json
-from icl_lib.rerun.book import ChapterFile
+from icl_lib.lineage import chapter_code, check_trains, library_data
+from icl_lib.locks import locked
+from icl_lib.notebooks import declared
+from icl_lib.paths import own_temporary, write_atomic, write_json
+from icl_lib.rerun.book import ChapterFile, find
 from icl_lib.rerun.page import html_page
 from icl_lib.rerun.story import tell
+from icl_lib.source import WRITTEN, CodeChanged, check_unchanged, stamp
 
 RECORD = "provenance.json"
+OTHER_CODE = "the code, the ledger or the versions here are not those that the run was planned with"
+LEFT_BY_LOOKING = {".ipynb_checkpoints", ".DS_Store"}
 
 
 @dataclass(frozen=True)
@@ -40,9 +48,13 @@ class Job:
 
 
 def code_digest(chapter: ChapterFile, device: str = "cpu") -> str:
-    """Changes with the chapter's code, the library code and data under it, its entry in the ledger, versions and device."""
-    data = {f.name: _sha(f) for f in sorted((provenance.PACKAGE / "data").glob("*.csv"))}
-    parts = [provenance.chapter_hash(chapter.notebook), data, dict(chapter.entry), provenance.versions(device)]
+    """Changes with the chapter's code, the library code and data under it, its entry in the ledger, versions and device.
+
+    Raises:
+        icl_lib.source.CodeChanged: if code of the library was written since this process began.
+    """
+    versions = provenance.versions(device, declared(chapter.notebook)["packages"])
+    parts = [chapter_code(chapter.notebook, drawn=True), dict(chapter.entry), versions]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -54,7 +66,7 @@ def require_device(chapter: ChapterFile, device: str, here: bool = True) -> None
     """
     prefix = f"{chapter.id}: "
     check_device(device, prefix, here=False)
-    provenance.check_trains(chapter.notebook, device, prefix)
+    check_trains(chapter.notebook, device, prefix)
     check_device(device, prefix, here)
 
 
@@ -71,44 +83,131 @@ def compute(chapter: ChapterFile, job: Job, work: Path, on_cell: Callable[[], No
     """Run a chapter into the folder ``work``, with its page; returns what went wrong, if anything.
 
     Raises:
+        CodeChanged: if what it depends on is not what the job was planned with, or was written while it ran.
         OSError: if its files cannot be written.
     """
     import nbformat
 
     from icl_lib.rerun.execute import run
 
-    changed = chapter.changed(job.values)
+    others = (
+        chapter.book / "claims.yml",
+        chapter.book / "chapters" / "parameters.yml",
+        *library_data(chapter.notebook),
+    )
+    read = {file: stamp(file) for file in others if file.is_file()}
+    if code_digest(find(chapter.id, chapter.book), job.device) != job.code:
+        raise CodeChanged(OTHER_CODE)
+    injected = chapter.injected(job.values)
     other = exploratory(chapter, job.values, job.device)
     work.mkdir(parents=True)
     target = work / chapter.notebook.name
-    problem = run(chapter.notebook, target, work, changed, cwd=chapter.book, device=job.device, on_cell=on_cell)
+    problem = run(chapter.notebook, target, work, injected, cwd=chapter.book, device=job.device, on_cell=on_cell)
     if problem:
         return problem
+    check_unchanged(read, read)
+    if code_digest(chapter, job.device) != job.code:  # this looks at the library's files, too
+        raise CodeChanged(f"{chapter.notebook} {WRITTEN}")
     notebook = nbformat.read(target, as_version=4)
-    stamp = notebook.metadata["icl_book"]
+    ran = notebook.metadata["icl_book"]
     tell(notebook, chapter, other, work)
     write_atomic(target, nbformat.writes(notebook).encode())
     write_atomic(target.with_suffix(".html"), html_page(notebook, f"{chapter.id}: {chapter.title}").encode())
     files = {str(f.relative_to(work)): [f.stat().st_size, _sha(f)] for f in sorted(work.rglob("*")) if f.is_file()}
     asked = {"chapter": chapter.id, "parameters": job.values, "changed": other, "exploratory": bool(other)}
     identity = {"key": job.key, "code": job.code}
-    write_json(work / RECORD, {**asked, **identity, **stamp, "files": files})
+    record = {**asked, **identity, **ran, "files": files}
+    write_json(work / RECORD, {**record, "seal": _seal(json.loads(json.dumps(record)))})
     return None
 
 
-def publish(work: Path, final: Path) -> None:
-    """Give a complete folder its name; an older one of that name is replaced."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    old = work.with_name(work.name + ".old")
-    if final.exists():
-        final.rename(old)
+def others(folder: Path) -> list[str]:
+    """What stands where a run is to go and is not as a run wrote it: files of others, and its own that were changed since.
+
+    Empty if there is nothing, an empty folder, or an earlier run that nobody has touched: only that may be replaced. What
+    Jupyter and file managers put beside a file that is only looked at does not count.
+    """
+    if not folder.is_dir():
+        return [folder.name] if folder.exists() or folder.is_symlink() else []
+    files = _own(folder)
+
+    def own(path: Path) -> bool:
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            return False
+        if path.is_dir():
+            return any(file.startswith(f"{name}/") for file in files)
+        return name == RECORD in files or (name in files and [path.stat().st_size, _sha(path)] == files[name])
+
+    looked_at = (path for path in folder.rglob("*") if not LEFT_BY_LOOKING & set(path.relative_to(folder).parts))
+    return sorted(str(path.relative_to(folder)) for path in looked_at if not own(path))
+
+
+def _own(folder: Path) -> dict[str, Any]:
+    """The files of a run in a folder, by what its record says; none if that is not as it was written."""
     try:
-        os.replace(work, final)
-    except BaseException:  # a signal, too
-        if old.exists() and not final.exists():
-            old.rename(final)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return {**record["files"], RECORD: None} if record.pop("seal", _seal(record)) == _seal(record) else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _seal(record: Mapping[str, object]) -> str:
+    rest = {name: value for name, value in record.items() if name != "seal"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def recover(final: Path) -> None:
+    """Give a folder its name back if a process was killed while it replaced it; remove what it left if it had finished."""
+    old = _aside(final)
+    if old.exists() and not final.exists():
+        old.rename(final)
+    elif old.exists() and _own(final):
+        _discard(old)
+    for left in final.parent.glob(f".{glob.escape(final.name)}.discarded-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def publish(work: Path, final: Path) -> None:
+    """Give a complete folder its name; an older run of that name, untouched since, is replaced.
+
+    Raises:
+        OSError: if something else stands there, or it cannot be renamed; ``work`` is then left as it is.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(os.fsencode(final)).hexdigest()[:24]
+    with locked(own_temporary() / f"{name}.lock"):
+        recover(final)
+        old = _aside(final)
+        if final.exists() or final.is_symlink():
+            _refuse(others(final), final)
+            final.rename(old)
+        try:
+            _refuse(others(old), final)  # what came in between
+            os.replace(work, final)
+        except BaseException:  # a signal, too
+            if old.exists() and not final.exists():
+                old.rename(final)
+            raise
+        if old.exists():
+            _discard(old)
+
+
+def _refuse(found: list[str], final: Path) -> None:
+    if found:
+        raise FileExistsError(f"{final}: {found[0]} is not as a run wrote it")
+
+
+def _aside(final: Path) -> Path:
+    """Where an older run is while a new one takes its place."""
+    return final.with_name(f".{final.name}.replaced")
+
+
+def _discard(old: Path) -> None:
+    """Remove a folder; while that lasts it has a name that nobody takes for a whole one."""
+    doomed = Path(tempfile.mkdtemp(prefix=f"{old.name.removesuffix('.replaced')}.discarded-", dir=old.parent))
+    old.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def read_record(folder: Path, job: Job) -> dict[str, Any] | None:

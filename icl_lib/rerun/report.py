@@ -5,8 +5,7 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from icl_lib.paths import write_atomic
-from icl_lib.rerun.gather import FIGURE, TABLE, varied
+from icl_lib.rerun.gather import FIGURE, TABLE, put, varied
 from icl_lib.rerun.page import STYLE
 from icl_lib.rerun.point import Job
 from icl_lib.rerun.progress import clock
@@ -37,8 +36,8 @@ def summary(found: State) -> list[str]:
     return lines + [f"failed at {setting(job, names)}: {found.failed[job.key]}" for job in failed]
 
 
-def write_report(folder: Path, chapter: str, title: str, found: State) -> Path:
-    """One page: what ran and what failed, the figure, the table and where it all comes from.
+def write_report(folder: Path, chapter: str, title: str, found: State, remarks: Sequence[str] = ()) -> Path:
+    """One page: what ran and what failed, remarks, the figure, the table and where it all comes from.
 
     Raises:
         OSError: if the page cannot be written.
@@ -46,7 +45,7 @@ def write_report(folder: Path, chapter: str, title: str, found: State) -> Path:
     import pandas as pd
 
     parts = [f"<h1>Sweep of {html.escape(chapter)}: {html.escape(title)}</h1>"]
-    parts += [f"<p>{html.escape(line)}</p>" for line in summary(found)]
+    parts += [f"<p>{html.escape(line)}</p>" for line in [*summary(found), *remarks]]
     left = [f"failed/{key}.ipynb" for key in found.failed]
     parts += [f'<p>As far as it came: <a href="{at}">{at}</a></p>' for at in left if (folder / at).is_file()]
     picture, table = folder / f"{FIGURE}.png", folder / TABLE
@@ -69,9 +68,7 @@ def write_report(folder: Path, chapter: str, title: str, found: State) -> Path:
         text = f"{record['machine']}; commit {record['commit']}, {record['date']}; shared parameters {shared}"
         parts.append(f"<p><small>{html.escape(text)}</small></p>")
     head = f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(chapter)}</title>{STYLE}'
-    page = folder / "report.html"
-    write_atomic(page, f"{head}<body>{''.join(parts)}</body></html>".encode())
-    return page
+    return put(folder, "report.html", f"{head}<body>{''.join(parts)}</body></html>".encode())
 
 
 def _link(folder: Path, point: str) -> str:

@@ -1,5 +1,6 @@
 """One run of one chapter into a folder of its own."""
 
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from typing import Any
 
 from icl_lib.locks import workplace
 from icl_lib.rerun.book import ChapterFile
-from icl_lib.rerun.point import RECORD, Job, code_digest, compute, publish, require_device
-from icl_lib.validate import ConfigError
+from icl_lib.rerun.point import RECORD, Job, code_digest, compute, others, publish, recover, require_device
+from icl_lib.source import CodeChanged
+from icl_lib.validate import ConfigError, require
 
 
 class RunFailed(RuntimeError):
@@ -47,7 +49,9 @@ def run(
     on_cell: Callable[[], None] | None = None,
     device: str = "cpu",
 ) -> Run:
-    """Execute a chapter with other parameters; ``out`` appears when the run is complete, and replaces an older run.
+    """Execute a chapter with other parameters; ``out`` appears when the run is complete, and replaces an older run there.
+
+    It replaces nothing else: an older run with a file that was added or changed since is refused, like any other folder.
 
     Without ``out`` the result goes to ``_build/runs``, under a name that follows from the chapter's code, the parameters
     and the device.
@@ -58,26 +62,39 @@ def run(
     Raises:
         ConfigError: for parameters or a device that the chapter refuses, before anything is started, and for a folder with
             other things.
-        RunFailed: if a cell stops with an error.
+        RunFailed: if a cell stops with an error, or something else has come into the folder meanwhile.
         OSError: if the results cannot be written.
     """
     require_device(chapter, device)
     job = Job(str(chapter.book), chapter.id, chapter.values(given), code_digest(chapter, device), device)
     final = (out or chapter.book / "_build" / "runs" / f"{chapter.id}-{job.key[:8]}").resolve()
-    if final.exists() and not (final / RECORD).is_file() and (not final.is_dir() or any(final.iterdir())):
+    require(final.name != "", "out", str(final), "a folder in another one")
+    recover(final)
+    found = others(final)
+    if found:
         raise ConfigError(
-            f"out={str(final)!r}: must be a new folder, or one that holds an earlier run and nothing else"
+            f"out={str(final)!r}: must be a new folder, or one that holds an earlier run and nothing else; "
+            f"{found[0]} is not as a run wrote it"
         )
     with workplace(final) as place:  # beside the final folder, so that renaming it is one step
         work = place / final.name
-        problem = compute(chapter, job, work, on_cell)
+        try:
+            problem = compute(chapter, job, work, on_cell)
+        except CodeChanged as error:
+            raise RunFailed(f"{chapter.id}: {error}") from None
         if problem:
             failed = final.with_name(final.name + ".failed.ipynb")
             kept = work / f"{chapter.notebook.stem}.failed.ipynb"
             if kept.is_file():
                 kept.replace(failed)
             raise RunFailed(f"{chapter.id}: failed in {problem}" + (f"\n  see {failed}" if failed.is_file() else ""))
-        publish(work, final)
+        try:
+            publish(work, final)
+        except OSError as error:
+            names = (f"{final.name}-{job.key[:8]}{n or ''}" for n in itertools.count())
+            kept = next(path for path in map(final.with_name, names) if not path.exists())
+            work.rename(kept)
+            raise RunFailed(f"{error}\n  the run is in {kept}") from None
     result = final / chapter.id / "result.json"
     verdict = json.loads(result.read_text(encoding="utf-8")).get("verdict") if result.is_file() else None
     page = final / f"{chapter.notebook.stem}.html"

@@ -22,6 +22,18 @@ from icl_lib.rerun.worker import Outcome, Request, read_failure
 from icl_lib.validate import require
 
 SWEEP = "sweep.json"
+# What would be written over in a folder that is somebody's.
+WRITES = (
+    "table.csv",
+    "table.json",
+    "report.html",
+    "figure.png",
+    "figure.svg",
+    "figure.csv",
+    "figure.json",
+    "failed",
+    "work",
+)
 
 
 class Stopped(RuntimeError):
@@ -66,7 +78,7 @@ def plan(
             the points are computed.
 
     Raises:
-        ConfigError: for anything that the chapter refuses.
+        ConfigError: for anything that the chapter refuses, and for a folder with other things.
     """
     require_device(chapter, device, here=False)
     code = code_digest(chapter, device)
@@ -74,7 +86,11 @@ def plan(
     jobs = tuple(Job(str(chapter.book), chapter.id, values, code, device) for values in settings)
     names = "-".join([chapter.id, *(grid.partition("=")[0] for grid in grids)])
     names += "" if device == "cpu" else f"-{device.replace(':', '')}"
-    return Plan((out or chapter.book / "_build" / "sweeps" / names).resolve(), chapter, jobs)
+    folder = (out or chapter.book / "_build" / "sweeps" / names).resolve()
+    if not any((folder / name).exists() for name in (SWEEP, "points", "locks")):  # it is no sweep's so far
+        taken = [folder.name] if folder.is_file() else [name for name in WRITES if (folder / name).exists()]
+        require(not taken, "out", str(folder), f"another folder: this is no sweep's, and {''.join(taken[:1])} is in it")
+    return Plan(folder, chapter, jobs)
 
 
 def state(folder: Path, jobs: Sequence[Job]) -> State:

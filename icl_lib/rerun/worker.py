@@ -21,7 +21,8 @@ from icl_lib.device import check_device
 from icl_lib.locks import locked
 from icl_lib.paths import write_json
 from icl_lib.rerun.book import find
-from icl_lib.rerun.point import Job, code_digest, compute, publish, read_record
+from icl_lib.rerun.point import OTHER_CODE, Job, code_digest, compute, publish, read_record
+from icl_lib.source import CodeChanged
 from icl_lib.validate import ConfigError
 
 NOT_THE_POINTS_FAULT = re.compile(r"\[Errno (28|30|122)\][^:]*")  # no space, read-only, quota
@@ -70,9 +71,7 @@ def _locked(job: Job, folder: Path, retry: bool) -> Outcome:
         return Outcome("failed", read_failure(failure))
     chapter = find(job.chapter, Path(job.book))
     if code_digest(chapter, job.device) != job.code:
-        return Outcome(
-            "stopped", "the code, the ledger or the versions here are not those that the sweep was planned with"
-        )
+        return Outcome("stopped", OTHER_CODE)
     try:
         check_device(job.device)  # a Dask worker may have no GPU, or another number of them
     except ConfigError as error:
@@ -83,7 +82,12 @@ def _locked(job: Job, folder: Path, retry: bool) -> Outcome:
         shutil.rmtree(left, ignore_errors=True)
     parent = Path(tempfile.mkdtemp(prefix=f"{job.key}-", dir=folder / "work"))
     try:
-        problem = compute(chapter, job, parent / "run")
+        try:
+            problem = compute(chapter, job, parent / "run")
+        except CodeChanged as error:
+            return Outcome("stopped", str(error))
+        if CodeChanged.__name__ in (problem or ""):
+            return Outcome("stopped", problem or "")
         outside = NOT_THE_POINTS_FAULT.search(problem or "")
         if outside:
             return Outcome("stopped", f"{outside[0].partition('] ')[2]}: {folder}")
@@ -94,8 +98,9 @@ def _locked(job: Job, folder: Path, retry: bool) -> Outcome:
                 notebook.replace(failure.with_suffix(".ipynb"))
             write_json(failure, {"parameters": job.values, "error": problem})
             return Outcome("failed", problem)
-        if final.exists():  # what was found there is not what had been written
-            shutil.rmtree(final)
+        if final.exists():  # what was found there is not what had been written: somebody's
+            (folder / "changed").mkdir(exist_ok=True)
+            final.rename(tempfile.mkdtemp(prefix=f"{job.key}-", dir=folder / "changed"))
         publish(parent / "run", final)
         for old in (failure, failure.with_suffix(".ipynb")):
             old.unlink(missing_ok=True)

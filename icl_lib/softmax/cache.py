@@ -9,17 +9,24 @@ from typing import Any
 
 from tqdm import tqdm
 
+from icl_lib.lineage import lineage
 from icl_lib.locks import locked
 from icl_lib.paths import cache_dir
-from icl_lib.provenance import code_hash, versions
+from icl_lib.provenance import moving
 from icl_lib.softmax.model import Params
 from icl_lib.softmax.train import Ensemble, State, TrainConfig, config_json, stacked_patterns, train
 from icl_lib.store import load_tensors, save_tensors
 
+TRAINER = "icl_lib.softmax.train.train"
 
-def ensemble_key(configs: Sequence[Any], module: str = "icl_lib.softmax.train") -> str:
-    """Hash of the configs, of the library code that training (by ``module``) depends on, and of the versions."""
-    content = json.dumps([[config_json(c) for c in configs], code_hash({module}), versions()])
+
+def ensemble_key(configs: Sequence[Any], trainer: str = TRAINER) -> str:
+    """Hash of the configs, of the lineage of what is trained by `trainer`, and of the versions that move it.
+
+    Raises:
+        icl_lib.source.CodeChanged: if the code of the trainer was written since this process began.
+    """
+    content = json.dumps([[config_json(c) for c in configs], lineage(trainer), moving()])
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
@@ -45,6 +52,9 @@ def trained(configs: Sequence[TrainConfig], folder: Path | None = None, save_eve
     """The trained ensemble: from the cache, or trained now, going on from where an interrupted run stopped.
 
     Two processes that ask for the same ensemble at the same time train it once.
+
+    Raises:
+        icl_lib.source.CodeChanged: if the code of the trainer was written since this process began; nothing is saved then.
     """
     key = ensemble_key(configs)
     folder = cache_dir() if folder is None else folder
@@ -58,6 +68,7 @@ def trained(configs: Sequence[TrainConfig], folder: Path | None = None, save_eve
 
                 def on_progress(now: State) -> None:
                     bar.update(now.step - bar.n)
+                    lineage(TRAINER)  # still the code that runs
                     save_state(path, now, key)
 
                 return train(configs, state, save_every, on_progress)

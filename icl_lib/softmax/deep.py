@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from icl_lib.device import compute_device, moved
+from icl_lib.lineage import lineage
 from icl_lib.locks import locked
 from icl_lib.paths import cache_dir
 from icl_lib.rng import generator
@@ -23,6 +24,8 @@ from icl_lib.softmax.tasks import Tasks
 from icl_lib.softmax.train import Ensemble, check_losses, check_run, stacked_patterns
 from icl_lib.twin import twinned
 from icl_lib.validate import require, require_choice, require_integer
+
+TRAINER = "icl_lib.softmax.deep.train_deep"
 
 
 @dataclass(frozen=True)
@@ -148,8 +151,12 @@ def train_deep(
 
 
 def trained_deep(configs: Sequence[DeepConfig], folder: Path | None = None) -> Ensemble:
-    """The trained ensemble: from the cache of ``cache.py``, or trained now. Two processes train it once."""
-    key = ensemble_key(configs, __name__)
+    """The trained ensemble: from the cache of ``cache.py``, or trained now. Two processes train it once.
+
+    Raises:
+        icl_lib.source.CodeChanged: if the code of the trainer was written since this process began; nothing is saved then.
+    """
+    key = ensemble_key(configs, TRAINER)
     folder = cache_dir() if folder is None else folder
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{key}.safetensors"
@@ -159,6 +166,7 @@ def trained_deep(configs: Sequence[DeepConfig], folder: Path | None = None) -> E
         if state is None:
             with tqdm(total=configs[0].n_steps, disable=not sys.stderr.isatty()) as bar:
                 done = train_deep(configs, lambda steps, _: bar.update(steps - bar.n))
+            lineage(TRAINER)  # still the code that ran
             save_state(path, done, key)
             return done
         return Ensemble(tuple(configs), stacked_patterns(configs), state.params, state.losses)

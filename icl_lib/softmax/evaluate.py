@@ -10,12 +10,16 @@ from icl_lib.softmax import model
 from icl_lib.softmax.model import hinge, wrong
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
-from icl_lib.softmax.tasks import Tasks
+from icl_lib.softmax.tasks import Tasks, check_tasks
 from icl_lib.softmax.train import Ensemble
 from icl_lib.validate import require
 
 BLOCK = 2_000  # prompts a member evaluates at once; part of the random stream, like the step
 GROUP = 10  # members at a time: of more, the prompts do not fit in the cache
+
+
+class NonFinite(RuntimeError):
+    """A member's outputs are NaN or infinite: no loss or error of it means anything. The message names member and seed."""
 
 
 def select(params: Any, members: Sequence[int]) -> Any:
@@ -49,8 +53,16 @@ def evaluate_params(
     Returns:
         One row per member: member, seed, n_prompts, n_errors (F = 0 counts half), n_lossy (prompts
         with a positive hinge loss), largest_output (max |F|), error, hinge, attention, margin (mean of z F).
+
+    Raises:
+        ConfigError: for no prompts, tasks of unknown patterns, and anything that is not one entry per seed.
+        NonFinite: if outputs are NaN or infinite, as those of a member that has diverged.
     """
     require(n_prompts >= 1, "n_prompts", n_prompts, "at least 1")
+    for name, given in (("params", params[0]), ("patterns", patterns.basis), ("tasks", tasks), ("prompts", prompts)):
+        require(len(given) == len(seeds), name, len(given), f"one entry per seed, {len(seeds)}")
+    for of_member in tasks:
+        check_tasks(of_member, patterns.n_relevant, require_cover=False)
     size = BLOCK if block is None else block
     sums, largest = torch.zeros(len(seeds), 5, dtype=torch.float64), torch.zeros(len(seeds))
     seen, active, step = torch.zeros(len(seeds), 1, dtype=torch.int64), list(range(len(seeds))), 0
@@ -60,6 +72,10 @@ def evaluate_params(
             drawn = sample_prompts(rules, table, [seeds[i] for i in group], patterns.counts, size, "eval", step)
             frame = patterns._replace(basis=patterns.basis[group])
             act = forward(select(params, group), frame, drawn)
+            finite = act.output.isfinite().all(1).tolist()
+            if not all(finite):
+                bad = group[finite.index(False)]
+                raise NonFinite(f"member {bad}, seed {seeds[bad]}: outputs are not finite")
             mass, loss = (act.attention * drawn.same_pattern()).sum(-1), hinge(act, drawn)
             largest[group] = torch.maximum(largest[group], act.output.abs().amax(1))
             measured = (wrong(act, drawn), loss > 0, loss, mass, drawn.target * act.output)

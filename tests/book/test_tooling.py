@@ -13,6 +13,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
+from icl_lib.paths import write_json
 from icl_lib.rerun import compare
 from tools import notebooks, record, render
 
@@ -22,6 +23,7 @@ from icl_lib import paths, rng
 folder = paths.out_dir() / name
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "result.json").write_text('{"x": 1.5}')
+rng.stream_seed(0, "train")
 print(name, 1.25)"""
 
 
@@ -50,7 +52,7 @@ def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "requirements.lock").write_text("")
     (tmp_path / "claims.yml").write_text("L1: {chapter: chapters/one}\n")
     chapter(tmp_path / "chapters/one.ipynb")
-    chapter(tmp_path / "chapters/two.ipynb", WRITE.replace(", rng", ""))
+    chapter(tmp_path / "chapters/two.ipynb", WRITE.replace(", rng", "").replace('rng.stream_seed(0, "train")\n', ""))
     write_notebook(tmp_path / "index.ipynb", v4.new_code_cell("from icl_lib import paths\nprint(paths.out_dir().name)"))
     monkeypatch.chdir(tmp_path)
     for name in ("BUILD", "CHAPTER", "HEAVY", "ICL_BOOK_OUT"):
@@ -87,7 +89,10 @@ def test_only_what_changed_runs_again(book: Path) -> None:
     assert "one 1.25" in staged
     assert "computed at commit" in staged
 
-    library.write_text(library.read_text() + "\nEXTRA = 1\n")
+    library.write_text(library.read_text() + "\nUNUSED = 1\n")
+    edit(book / "icl_lib/validate.py", "must be {allowed}", "has to be {allowed}")
+    assert set(lines(doit("run_index")).values()) == {"unchanged"}
+    edit(library, "digest[:4]", "digest[4:8]")
     after_library = lines(doit("run_index"))
     assert after_library["one"] != "unchanged"
     assert (after_library["two"], after_library["index"]) == ("unchanged", "unchanged")
@@ -96,6 +101,15 @@ def test_only_what_changed_runs_again(book: Path) -> None:
     after_code = lines(doit("run_index"))
     assert after_code["one"] == "unchanged"
     assert "unchanged" not in (after_code["two"], after_code["index"])
+
+
+def test_what_was_written_while_it_ran_runs_again(book: Path) -> None:
+    """Also if it is as before now: nobody knows which of both has run."""
+    touch = "\nfrom pathlib import Path\nfile = paths.root() / 'chapters/one.ipynb'\nif not Path('seen').exists():\n"
+    touch += "    Path('seen').touch()\n    file.write_text(file.read_text(encoding='utf-8'), encoding='utf-8')"
+    chapter(book / "chapters/one.ipynb", WRITE + touch)
+    found = [lines(doit("run_index"))["one"] != "unchanged" for _ in range(3)]
+    assert found == [True, True, False]
 
 
 def test_summary_pages_run_after_the_chapters_and_see_their_results(book: Path) -> None:
@@ -253,6 +267,19 @@ def test_record_of_figures(tmp_path: Path) -> None:
     assert not (figures / "L1/curve.png").exists()
     assert (figures / "L2/kept.csv").exists()
     assert not (figures / "L1/run.json").exists()
+
+
+def test_another_setting_is_recorded_only_if_that_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, n in (("figures", 10), ("_build/book/figures", 2)):
+        write_json(tmp_path / folder / "L5/result.json", {"parameters": {"n_seeds": n}})
+    write_json(tmp_path / "_build/book/ran.json", [])
+    (tmp_path / "claims.yml").write_text("{}", encoding="utf-8")
+    assert record.other_settings(Path("_build/book/figures"), Path("figures")) == {"L5": "n_seeds = 2 (recorded: 10)"}
+    before = (tmp_path / "figures/L5/result.json").read_bytes()
+    assert record.main() == 1 and (tmp_path / "figures/L5/result.json").read_bytes() == before
+    monkeypatch.setenv("SETTING", "L5")
+    assert record.main() == 0 and (tmp_path / "figures/L5/result.json").read_bytes() != before
 
 
 def executed(path: Path, text: str, picture: str = "AAAA") -> None:

@@ -93,7 +93,7 @@ def test_what_decides_a_run_decides_its_file(change: dict) -> None:
 
 def test_library_code_decides_too(monkeypatch: pytest.MonkeyPatch) -> None:
     before = run_key(BASE, 2)
-    monkeypatch.setattr(runs_module, "code_hash", lambda modules: "other")
+    monkeypatch.setattr(runs_module, "lineage", lambda trainer: "other")
     assert run_key(BASE, 2) != before
 
 

@@ -21,6 +21,7 @@ from tests.rerun.toy import CODE, lines, make_book
 TRAINS = f"""import os
 if False:
     import icl_lib.softmax.train
+    icl_lib.softmax.train.train
 {CODE}
 (folder / "device.csv").write_text(os.environ["ICL_DEVICE"])"""
 

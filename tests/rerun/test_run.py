@@ -3,8 +3,10 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -12,10 +14,12 @@ import pytest
 
 from icl_lib import cli
 from icl_lib.rerun import book as books
+from icl_lib.rerun import single
 from icl_lib.rerun.headline import headline
 from icl_lib.rerun.page import html_page
 from icl_lib.rerun.point import Job, code_digest, read_record
 from icl_lib.rerun.progress import Progress, clock
+from icl_lib.validate import ConfigError
 from tests.rerun.toy import environment, icl, lines
 
 CODE = """../../{beta}"; open("made", "w") #'); open('made', 'w')"""
@@ -90,7 +94,6 @@ def test_the_command_imports_what_computes_only_when_it_computes(book: Path) -> 
     assert imported_by_list(book, heavy) == "[]"
 
 
-@pytest.mark.xfail(strict=True, reason="validate.py imports numpy; to change it, K10 has to be trained again")
 def test_the_command_imports_no_numpy(book: Path) -> None:
     assert imported_by_list(book, ("numpy",)) == "[]"
 
@@ -134,6 +137,74 @@ def test_run_gives_notebook_page_results_and_provenance(book: Path, tmp_path: Pa
     assert refused.returncode == 2 and "must be a new folder, or one that holds an earlier run" in refused.stderr
 
 
+def test_a_run_replaces_an_untouched_run_and_nothing_else(book: Path, tmp_path: Path) -> None:
+    chapter, out = books.find("T1", book), tmp_path / "out"
+    single.run(chapter, {"alpha": 0.25}, out)
+    assert single.run(chapter, {"alpha": 0.5}, out).record["changed"] == {}
+    spoilt: list[tuple[str, Callable[[Path], object]]] = [
+        ("notes.md", lambda folder: (folder / "notes.md").write_text("mine")),
+        ("T1/curve.csv", lambda folder: (folder / "T1/curve.csv").write_text("seed,y\n0,9.9\n")),
+        ("T1_toy.ipynb", lambda folder: (folder / "T1_toy.ipynb").open("a").write(" ")),
+        ("empty", lambda folder: (folder / "empty").mkdir()),
+        ("T1/gone", lambda folder: (folder / "T1/gone").symlink_to("nowhere")),
+        ("provenance.json", lambda folder: edit(folder / "provenance.json", '"alpha": 0.5', '"alpha": 0.6')),
+    ]
+    for number, (_, spoil) in enumerate(spoilt):
+        copy = tmp_path / f"copy{number}"
+        shutil.copytree(out, copy)
+        spoil(copy)
+        before = {path: path.is_file() and path.read_bytes() for path in copy.rglob("*")}
+        with pytest.raises(ConfigError, match="must be a new folder, .* is not as a run wrote it"):
+            single.run(chapter, {"alpha": 0.75}, copy)
+        assert {path: path.is_file() and path.read_bytes() for path in copy.rglob("*")} == before
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_a_run_that_was_only_looked_at_may_be_replaced(book: Path, tmp_path: Path) -> None:
+    chapter, out = books.find("T1", book), tmp_path / "out"
+    single.run(chapter, {}, out)
+    (out / ".ipynb_checkpoints").mkdir()
+    (out / ".ipynb_checkpoints/T1_toy-checkpoint.ipynb").write_text("{}")
+    (out / "T1/.DS_Store").touch()
+    single.run(chapter, {"alpha": 0.25}, out)
+    with pytest.raises(ConfigError, match="out='/': must be a folder in another one"):
+        single.run(chapter, {}, Path("/"))
+
+
+def test_what_comes_into_the_folder_during_a_run_is_kept_and_so_is_the_run(book: Path, tmp_path: Path) -> None:
+    chapter, out = books.find("T1", book), tmp_path / "out"
+    single.run(chapter, {"alpha": 0.25}, out)
+    with pytest.raises(single.RunFailed, match="notes.md is not as a run wrote it\n  the run is in ") as failed:
+        single.run(chapter, {"alpha": 0.5}, out, on_cell=lambda: (out / "notes.md").write_text("mine"))
+    assert (out / "notes.md").read_text() == "mine"
+    kept = Path(str(failed.value).rpartition(" is in ")[2])
+    assert json.loads((kept / "T1/result.json").read_text())["clauses"]["slope"]["value"]["estimate"] == 0.5
+
+
+def test_a_run_that_was_killed_while_it_replaced_another_lost_nothing(book: Path, tmp_path: Path) -> None:
+    """Between the two renames the older run has no name of its own; whoever comes next gives it back."""
+    chapter, out = books.find("T1", book), tmp_path / "out"
+    single.run(chapter, {"alpha": 0.25}, out)
+    out.rename(tmp_path / ".out.replaced")
+    (book / "no-0.5").touch()
+    with pytest.raises(single.RunFailed):
+        single.run(chapter, {}, out)
+    assert json.loads((out / "provenance.json").read_text())["changed"] == {"alpha": 0.25}
+    assert {p.name for p in tmp_path.iterdir()} == {"book", "out", "out.failed.ipynb"}
+    (book / "no-0.5").unlink()
+    out.rename(tmp_path / ".out.replaced")
+    out.mkdir()
+    (out / "notes.md").write_text("mine")  # what has come in the meantime does not take the older run's place
+    with pytest.raises(ConfigError, match="notes.md"):
+        single.run(chapter, {}, out)
+    assert (tmp_path / ".out.replaced/provenance.json").is_file()
+
+
 @pytest.mark.parametrize(
     "shape", ['x"; open("made", "w")  #', "x'\nopen('made', 'w')\n#", "\\", "{alpha!r}", "$(touch made)"]
 )
@@ -149,14 +220,14 @@ def test_what_looks_like_code_stays_a_text_in_the_notebook(book: Path, shape: st
 def test_a_failed_run_names_the_cell_and_keeps_the_earlier_result(book: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "provenance.json").write_text("{}")
+    (out / "provenance.json").write_text('{"files": {}}')
     (book / "no-0.5").touch()
     done = icl(book, "run", "T1", "--out", out)
     assert done.returncode == 1
     first, second = lines(done.stderr)
     assert first == "icl: T1: failed in cell 4, In [3]: ValueError: no result at alpha = 0.5"
     assert second == f"  see {out}.failed.ipynb" and Path(f"{out}.failed.ipynb").is_file()
-    assert (out / "provenance.json").read_text() == "{}"
+    assert (out / "provenance.json").read_text() == '{"files": {}}'
     assert {p.name for p in tmp_path.iterdir()} == {"book", "out", "out.failed.ipynb"}
 
 

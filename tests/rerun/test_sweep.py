@@ -176,6 +176,85 @@ def test_other_sweeps_and_other_folders(shared: Path, tmp_path: Path, uninterrup
     assert refused.returncode == 2 and "must be another folder: this one holds a sweep of K9" in refused.stderr
 
 
+def test_a_folder_with_other_things_is_no_sweeps(book: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "table.csv").write_text("x,y\n1,2\n")
+    refused = icl(book, "sweep", "T1", "--grid", "alpha=0.5", "--out", mine)
+    assert (
+        refused.returncode == 2
+        and "must be another folder: this is no sweep's, and table.csv is in it" in refused.stderr
+    )
+    assert [p.name for p in mine.iterdir()] == ["table.csv"]
+    refused = icl(book, "sweep", "T1", "--grid", "alpha=0.5", "--out", mine / "table.csv")
+    assert refused.returncode == 2 and "this is no sweep's" in refused.stderr
+
+
+def test_a_table_or_figure_that_somebody_has_changed_is_kept_and_not_reported(book: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    planned = sweep.plan(find("T1", book), ["alpha=0.25,0.5"], out=out)
+    finished(planned)
+    arguments = ("sweep", "T1", "--grid", "alpha=0.25,0.5", "--out", out)
+    assert icl(book, *arguments).returncode == 0
+    before = table(out)
+    (out / "table.csv").write_text(before.replace("1,", "99,"))
+    (out / "figure.png").write_bytes(b"mine")
+    (out / "figure.paper.pdf").write_bytes(b"a name like its own")
+    reported = icl(book, "report", out)
+    assert "table.csv is not as it was written; it is kept as changed-table.csv" in reported.stderr
+    assert table(out) == before and "99" not in (out / "report.html").read_text().partition("<table")[2]
+    assert (out / "changed-table.csv").read_text() != before and (out / "changed-figure.png").read_bytes() == b"mine"
+    again = icl(book, *arguments)
+    assert again.returncode == 0 and not again.stderr
+    assert {"changed-table.csv", "changed-figure.png", "figure.paper.pdf"} <= {p.name for p in out.iterdir()}
+
+
+def test_what_lies_in_a_folder_and_is_not_written_over_is_left_alone(book: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    out.mkdir()
+    (out / "slurm-1.out").write_text("log")
+    finished(sweep.plan(find("T1", book), ["alpha=0.25,0.5"], out=out))
+    arguments = ("sweep", "T1", "--grid", "alpha=0.25,0.5", "--out", out)
+    assert icl(book, *arguments).returncode == 0
+    (out / "sweep.json").unlink()  # as it is told where that file is damaged
+    again = icl(book, *arguments)
+    assert again.returncode == 0 and not again.stderr and (out / "slurm-1.out").read_text() == "log"
+
+
+def test_a_sweep_of_version_01_keeps_its_table(book: Path, tmp_path: Path) -> None:
+    """There table.json holds nothing but the digest of the results."""
+    out = tmp_path / "sweep"
+    finished(sweep.plan(find("T1", book), ["alpha=0.25,0.5"], out=out))
+    arguments = ("sweep", "T1", "--grid", "alpha=0.25,0.5", "--out", out)
+    assert icl(book, *arguments).returncode == 0
+    digest = json.loads((out / "table.json").read_text())["results"]
+    (out / "table.json").write_text(json.dumps(digest))
+    (out / "table.csv").write_text("mine")
+    assert icl(book, *arguments).returncode == 0 and table(out) == "mine"
+
+
+def test_results_of_other_code_are_named_and_their_table_goes_with_them(book: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    finished(sweep.plan(find("T1", book), ["alpha=0.25,0.5"], out=out))
+    assert icl(book, "sweep", "T1", "--grid", "alpha=0.25,0.5", "--out", out).returncode == 0
+    notebook = next((book / "chapters/toy").glob("T1*"))
+    notebook.write_text(notebook.read_text().replace("alpha * beta", "alpha + beta"))
+    for what in ("status", "report"):
+        assert icl(book, what, out).returncode == 0
+    assert "these results come from other code" in icl(book, "status", out).stdout
+    assert "these results come from other code" in (out / "report.html").read_text()
+    (book / "no-0.75").touch()  # of the new code nothing is finished
+    failed = icl(book, "sweep", "T1", "--grid", "alpha=0.75", "--out", out)
+    assert failed.returncode == 1 and not (out / "table.csv").exists() and not list(out.glob("figure.*"))
+
+
+def test_a_sweep_of_no_points(book: Path, tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text(json.dumps({"chapter": "T1", "code": "x", "points": []}))
+    for what in ("status", "report"):
+        done = icl(book, what, tmp_path)
+        assert done.returncode == 0 and not done.stderr
+
+
 def test_a_finished_sweep_of_1000_points_is_resumed_in_two_seconds(shared: Path, tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     grids = ["alpha=0:1:100", "beta=1:10:10"]

@@ -66,7 +66,7 @@ def finished(plan: sweep.Plan) -> None:
         (point / "T1/result.json").write_text(text, encoding="utf-8")
         files = {"T1/result.json": [len(text), hashlib.sha256(text.encode()).hexdigest()]}
         known = {"key": job.key, "code": job.code, "parameters": job.values, "files": files, "seconds": 1.0}
-        stamp = {"exploratory": True, "chapter": "T1", "commit": "x", "versions": {}}
+        stamp = {"exploratory": True, "chapter": "T1", "commit": "x", "versions": {}, "machine": "m", "date": "d"}
         (point / "provenance.json").write_text(json.dumps({**known, **stamp}), encoding="utf-8")
 
 

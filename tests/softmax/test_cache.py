@@ -124,10 +124,10 @@ def test_key_changes_with_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(keys) == 13
     now = ensemble_key(CONFIGS)
     with monkeypatch.context() as changed:
-        changed.setattr(cache_module, "code_hash", lambda modules: "other code")
+        changed.setattr(cache_module, "lineage", lambda trainer: "other code")
         keys.add(ensemble_key(CONFIGS))
     with monkeypatch.context() as changed:
-        changed.setattr(cache_module, "versions", lambda: {"torch": "0"})
+        changed.setattr(cache_module, "moving", lambda: {"torch": "0"})
         keys.add(ensemble_key(CONFIGS))
     assert len(keys) == 15 and ensemble_key(list(CONFIGS)) == now
     numpys = [dataclasses.replace(CONFIG, batch_size=np.int64(CONFIG.batch_size)), CONFIGS[1]]

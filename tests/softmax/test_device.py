@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from icl_lib.device import VARIABLE, compute_device
-from icl_lib.provenance import versions
+from icl_lib.provenance import moving, versions
 from icl_lib.softmax import cache, curves, deep, gpt, layers, model, stack, train
 from icl_lib.softmax.cache import ensemble_key, trained
 from icl_lib.softmax.deep import DeepConfig, train_deep, trained_deep
@@ -204,5 +204,5 @@ def test_which_device(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(VARIABLE, raising=False)
         assert str(compute_device()) == device
         assert versions() == (plain if device == "cpu" else {**plain, "device": device})
-        keys |= {ensemble_key(CONFIGS), ensemble_key(GPTS, deep.__name__)}
-    assert len(keys) == 2 * 3 and "device" not in plain and cache.versions is versions
+        keys |= {ensemble_key(CONFIGS), ensemble_key(GPTS, deep.TRAINER)}
+    assert len(keys) == 2 * 3 and "device" not in plain and cache.moving is moving

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import icl_lib.softmax.evaluate as evaluate_module
-from icl_lib.softmax.evaluate import evaluate, evaluate_params
+from icl_lib.softmax.evaluate import NonFinite, evaluate, evaluate_params
 from icl_lib.softmax.floors import vote_floor
 from icl_lib.softmax.model import ModelConfig, Params
 from icl_lib.softmax.patterns import PatternConfig, Patterns, draw_patterns, out_of_domain, stack_patterns
@@ -152,10 +152,12 @@ def test_out_of_domain_patterns(small_blocks: None) -> None:
     assert evaluate_params(params, ood, [1], [all_tasks(3)], [rule], 300)["n_errors"].tolist() == [0]
 
 
-def test_diverged_weights_are_not_perfect(small_blocks: None) -> None:
-    params, patterns = voter([1], scale=math.nan)
-    found = evaluate_params(params, patterns, [1], [all_tasks(4)], [PromptConfig(0.6, 5)], 100)
-    assert found["error"].tolist() == [1.0]
+def test_diverged_weights_are_not_measured(small_blocks: None) -> None:
+    """NaN has no positive part: its hinge loss would be 0."""
+    params, patterns = voter([1, 7], scale=1.0)
+    params = params._replace(a=params.a * torch.tensor([[1.0], [math.nan]]))
+    with pytest.raises(NonFinite, match="^member 1, seed 7: outputs are not finite$"):
+        evaluate_params(params, patterns, [1, 7], [all_tasks(4)] * 2, [PromptConfig(0.6, 5)] * 2, 100)
 
 
 def test_blocks_may_be_smaller() -> None:
@@ -173,3 +175,12 @@ def test_refuses() -> None:
     params, patterns = voter([1], 1.0)
     with pytest.raises(ConfigError, match="n_prompts=0: must be at least 1"):
         evaluate_params(params, patterns, [1], [all_tasks(4)], [TEST], 0)
+    for tasks in (((0, 9),), ((1, 1),), ()):
+        with pytest.raises(ConfigError, match="^tasks="):
+            evaluate_params(params, patterns, [1], [tasks], [TEST], 100)
+    for tasks, rules, seeds, name in (
+        ([all_tasks(4)] * 2, [TEST], [1], "tasks=2"),
+        ([all_tasks(4)], [], [1], "prompts=0"),
+    ):
+        with pytest.raises(ConfigError, match=f"^{name}: must be one entry per seed, 1$"):
+            evaluate_params(params, patterns, seeds, tasks, rules, 100)

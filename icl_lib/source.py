@@ -1,0 +1,113 @@
+"""The code on disk, and whether it is still the code that runs.
+
+A process reads a module once. What is written into a file after that is not what computes, so nothing that is kept may be named
+by it: `check_unchanged` says so before a result or a trained network gets its name.
+"""
+
+import ast
+import contextlib
+import importlib.util
+import json
+import marshal
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+Stamp = tuple[int, int, int]  # when a file was written, when that was entered, and its size
+
+
+class CodeChanged(RuntimeError):
+    """Code was written while it ran: what came out is of the code before, or of both, and is not kept."""
+
+
+def stamp(file: Path) -> Stamp:
+    """Changes whenever a file is written, also when it is put back as it was."""
+    found = file.stat()
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size
+
+
+def _sources() -> dict[Path, Stamp]:
+    found = {}
+    for file in PACKAGE.rglob("[!.]*.py"):
+        with contextlib.suppress(OSError):  # gone meanwhile, or a link to nothing
+            found[file] = stamp(file)
+    return found
+
+
+BEGUN = _sources()  # before this process read the others
+WRITTEN = "was written while its code ran: nothing is kept under its name, start again"
+
+
+def check_unchanged(files: Iterable[Path], since: Mapping[Path, Stamp] | None = None) -> None:
+    """Refuse to go on if one of these files was written since.
+
+    Args:
+        since: the stamps of then, by default those of the library's files when this process began.
+
+    Raises:
+        CodeChanged: naming the file.
+    """
+    known = BEGUN if since is None else since
+    for file in files:
+        if not file.is_file() or known.get(file) != stamp(file):
+            raise CodeChanged(f"{file} {WRITTEN}")
+        if file.suffix == ".py" and not _compiled(file):
+            raise CodeChanged(f"{file} is not what Python has compiled of it: remove {file.parent / '__pycache__'}")
+
+
+@cache
+def _compiled(file: Path) -> bool:
+    """Whether Python runs what stands in a file. It takes a compiled file for ours whose time (in seconds) and size agree."""
+    kept = Path(importlib.util.cache_from_source(str(file)))
+    if not kept.is_file() or kept.stat().st_mtime_ns > stamp(file)[1]:
+        return True  # compiled after the file was written
+    head, content = kept.read_bytes()[:16], file.stat()
+    ours = [int(content.st_mtime) & 0xFFFFFFFF, content.st_size & 0xFFFFFFFF]
+    taken = head[4:8] == bytes(4) and [int.from_bytes(head[i : i + 4], "little") for i in (8, 12)] == ours
+    return not taken or marshal.dumps(compile(file.read_bytes(), str(file), "exec")) == kept.read_bytes()[16:]
+
+
+def module_file(name: str) -> Path | None:
+    """File of an ``icl_lib`` module, or None if there is no such module."""
+    base = PACKAGE.joinpath(*name.split(".")[1:])
+    for file in (base.with_suffix(".py"), base / "__init__.py"):
+        if name.split(".")[0] == "icl_lib" and file.is_file():
+            return file
+    return None
+
+
+def canonical(node: object) -> str:
+    """A syntax tree as text that all versions of Python agree on: no positions, no fields that are empty.
+
+    >>> canonical(ast.parse("x = 1  # one")) == canonical(ast.parse("x=1"))
+    True
+    """
+    if isinstance(node, ast.JoinedStr):  # some versions put an empty text into a nested one
+        node = ast.JoinedStr([part for part in node.values if getattr(part, "value", None) != ""])
+    if isinstance(node, ast.AST):
+        parts = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+        return f"{type(node).__name__}({','.join(f'{name}={canonical(value)}' for name, value in parts)})"
+    if isinstance(node, list):
+        return f"[{','.join(map(canonical, node))}]"
+    return ascii(node)  # repr depends on which characters a version can print
+
+
+def notebook_code(notebook: Path) -> ast.Module:
+    """The code cells of a notebook as one syntax tree; cells injected by papermill are left out."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    sources = [
+        "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code" and "injected-parameters" not in cell["metadata"].get("tags", [])
+    ]
+    return ast.Module([statement for source in sources for statement in _cell(source).body], [])
+
+
+def _cell(source: str) -> ast.Module:
+    """A cell as a syntax tree, without lines that are commands of Jupyter's."""
+    try:
+        return ast.parse(source)
+    except SyntaxError:
+        return ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.M))
