@@ -106,7 +106,7 @@ def notebook_task(
     def now() -> str:
         try:
             return json.dumps([depends_on(source), options, stamp(source)])
-        except CodeChanged:  # since this command began: whatever runs now runs again next time
+        except (CodeChanged, OSError, ValueError):  # since this command began: whatever runs now runs again next time
             return ""
 
     def unchanged(task: Any, values: dict[str, str]) -> bool:

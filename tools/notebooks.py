@@ -13,6 +13,8 @@ from icl_lib.lineage import chapter_code
 from icl_lib.notebooks import chapter_files, declared, read_cells
 from icl_lib.paths import read_yaml
 from icl_lib.rerun.compare import code_cells, joined_streams
+from icl_lib.source import canonical, cell_code
+from icl_lib.validate import require
 
 INDEX = Path("index.ipynb")
 SUMMARIES = (INDEX, Path("chapters/introduction.ipynb"), Path("chapters/all_results.ipynb"))  # they read all results
@@ -87,9 +89,15 @@ def digest(files: Iterable[Path]) -> str:
 
 
 def with_outputs(source: Any, executed: Any) -> Any:
-    """The source notebook with the outputs of an executed copy whose code is the same."""
+    """The source notebook with the outputs of an executed copy.
+
+    Raises:
+        ConfigError: if that has other code.
+    """
     merged = copy.deepcopy(source)
-    for cell, run in zip(code_cells(merged), code_cells(executed), strict=True):
+    for number, (cell, run) in enumerate(zip(code_cells(merged), code_cells(executed), strict=True), 1):
+        same = canonical(cell_code(cell.source)) == canonical(cell_code(run.source))
+        require(same, "code cell", number, "as it ran; it was changed since: run it again")
         cell.execution_count = run.execution_count
         cell.outputs = joined_streams(run.outputs)
     return merged
