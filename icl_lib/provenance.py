@@ -30,11 +30,12 @@ def _installed(packages: Sequence[str], device: str | None) -> dict[str, str]:
 
 
 def moving() -> dict[str, str]:
-    """What moves trained weights besides code and config: versions; device, twin and number of threads if they are not the usual."""
+    """What moves trained weights besides code and config: versions, kernels; device, twin and number of threads if not the usual."""
     import torch
 
     threads = torch.get_num_threads()
-    return _installed(TRAINED_BY, None) | ({} if threads == 1 else {"threads": str(threads)})
+    more = {} if threads == 1 else {"threads": str(threads)}
+    return _installed(TRAINED_BY, None) | {"kernels": torch.backends.cpu.get_cpu_capability()} | more
 
 
 def versions(device: str | None = None, packages: Sequence[str] = ()) -> dict[str, str]:

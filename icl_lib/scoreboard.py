@@ -94,6 +94,12 @@ def _row(claim: Claim, fresh: Path | None) -> tuple[str, str]:
         if other := other_setting(claim, file):
             told = html.escape(", ".join(f"{name} = {value}" for name, value in other.items()))
             stale += f"<b>exploratory, not at the ledger's setting: {told}</b><br>"
+        elif (
+            not stale
+            and chapter_code(root() / f"{claim.chapter}.ipynb")
+            != json.loads(file.read_text(encoding="utf-8"))["code_hash"]
+        ):
+            stale = "<small>recorded with earlier code, under which its smaller setting said the same</small><br>"
         rerun = stale + _links(claim)
     badge = f'<span class="verdict" style="color:{COLOURS[verdict]}">{MARKS[verdict]} {verdict}</span>'
     says = f'<span class="title">{name}</span><br><small>{where}</small><br>{rerun}'

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def fingerprint(notebook: Path) -> str:
     layout = [len(cell.source.splitlines()) for cell in code_cells(load(notebook))]
     files = [file for pattern in declared(notebook)["reads"] for file in sorted(Path().glob(pattern))]
     code = chapter_code(notebook, drawn=True)
-    return json.dumps([code, layout, ledger(notebook), digest([Path("requirements.lock"), *files])])
+    kernels = [os.environ.get(name, "") for name in ("ATEN_CPU_CAPABILITY", "MKL_CBWR")]
+    return json.dumps([code, layout, ledger(notebook), kernels, digest([Path("requirements.lock"), *files])])
 
 
 def digest(files: Iterable[Path]) -> str:
