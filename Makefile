@@ -37,7 +37,7 @@ bench: env  ## time the library against its alternatives, and report what change
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.pruned_inference
 	@$(PY) -m benchmarks.report
 
-reliability: env  ## kill, provoke, misconfigure and reorder what the library does, on other instruction sets too (an hour; rewrites reliability/results.csv)
+reliability: env  ## kill, provoke, misconfigure and reorder what the library does, on other instruction sets too (two hours; rewrites reliability/results.csv)
 	@OMP_NUM_THREADS=1 $(PY) -m reliability
 
 twins: env  ## run every chapter once more with weights that start 1e-7 elsewhere, to see what rounding decides (twice as long as make record; rewrites reliability/twins.csv)
@@ -53,5 +53,5 @@ search: env  ## search the settings of the models of K10 again (half an hour; re
 play: env  ## train the model of the page "Play" again and rewrite _static/play/model.js
 	@OMP_NUM_THREADS=1 $(PY) -m tools.play
 
-clean:  ## remove all that was generated, trained models included (not .venv)
+clean:  ## remove all that was generated: trained models, your runs and sweeps in _build (not .venv)
 	rm -rf _build

@@ -13,7 +13,7 @@ from typing import Any
 from doit.exceptions import UnmetDependency
 
 from icl_lib import rounding
-from icl_lib.notebooks import read_cells
+from icl_lib.notebooks import declared, read_cells
 from icl_lib.rerun import book, terminal
 from icl_lib.source import CodeChanged, stamp
 from icl_lib.validate import ConfigError, require
@@ -106,7 +106,7 @@ def notebook_task(
     def now() -> str:
         try:
             return json.dumps([depends_on(source), options, stamp(source)])
-        except CodeChanged:  # since this command began: whatever runs now runs again next time
+        except (CodeChanged, OSError, ValueError):  # since this command began: whatever runs now runs again next time
             return ""
 
     def unchanged(task: Any, values: dict[str, str]) -> bool:
@@ -143,6 +143,8 @@ def task_run_twins() -> Iterator[dict[str, Any]]:
     """Chapters with every initial weight moved by 1e-7 of its size; where they take too long, at the smaller setting."""
     for path in ALL:
         target, more = BUILD / "twins" / path.name, []
+        if any(name.startswith("figures/") for name in declared(path)["reads"]):
+            continue  # it draws nothing of its own
         if path in REDUCED_TWINS:
             more = ["--parameters", json.dumps(notebooks.reduced()[path])]
         elif path not in RUN or notebooks.heavy(path):

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from icl_lib.claims import Measured, load_claims, result_json
 from icl_lib.device import compute_device, one_thread
 from icl_lib.figures import save_figure, use_theme
-from icl_lib.lineage import chapter_code, check_trains, library_data
-from icl_lib.notebooks import chapter_files, declared
+from icl_lib.lineage import chapter_code, check_trains
+from icl_lib.notebooks import chapter_files, declared, declared_files
 from icl_lib.parameters import (
     check_values,
     is_of,
@@ -58,7 +58,10 @@ class Chapter:
         found = [n for n in chapter_files(root()) if n.stem == id or n.stem.startswith(f"{id}_")]
         require(len(found) == 1, "id", id, f"the beginning of one chapter's file name, not of {len(found)}")
         self.id, self.notebook, self.folder = id, found[0], out_dir() / id
-        self._code, self._data = chapter_code(self.notebook), {f: stamp(f) for f in library_data(self.notebook)}
+        self._code, self._data = (
+            chapter_code(self.notebook),
+            {f: stamp(f) for f in declared_files(self.notebook, root())},
+        )
         self.parameters = check_parameters(notebook_parameters(self.notebook), namespace)
         label = str(self.notebook.relative_to(root() / "chapters").with_suffix(""))
         check_values(read_parameters(self.notebook, load_table(root()).get(label, {})), self.parameters)
@@ -90,19 +93,19 @@ class Chapter:
         parts = [f"figures/{self.id}/{name}.csv", f"code {provenance['code_hash']}"]
         parts += [f"{self.parameters['n_seeds']} seeds"] if "n_seeds" in self.parameters else []
         parts += [] if self.device == "cpu" else [f"trained on {self.device}"]
-        stamp = " · ".join([*parts, f"torch {torch.__version__.split('+')[0]}"])
-        display(Markdown(f'<small class="provenance">{stamp}</small>'))
+        line = " · ".join([*parts, f"torch {torch.__version__.split('+')[0]}"])
+        display(Markdown(f'<small class="provenance">{line}</small>'))
 
     def record(self, measured: Mapping[str, Measured]) -> Markdown:
         """Write result.json, and run.json with wall time and date; returns the verdict as a table."""
         claim = load_claims()[self.id]
         result = result_json(claim, measured, **self._provenance())
         write_json(self.folder / "result.json", result)
-        stamp = {
+        took = {
             "wall_seconds": round(time.perf_counter() - self.started, 1),
             "date": datetime.now(UTC).isoformat("T", "minutes"),
         }
-        write_json(self.folder / "run.json", stamp)
+        write_json(self.folder / "run.json", took)
         ledgers = ledger_setting(root(), self.id, self.notebook)
         other = {k: v for k, v in self.parameters.items() if v != ledgers[k]}
         other |= {} if self.device == "cpu" else {"device": self.device}

@@ -37,6 +37,11 @@ def read_cells(notebook: Path) -> list[dict[str, Any]]:
     return list(cells)
 
 
+def declared_files(notebook: Path, book: Path) -> list[Path]:
+    """The files of a book that a notebook declares to read."""
+    return [file for pattern in declared(notebook)["reads"] for file in sorted(book.glob(pattern))]
+
+
 def declared(notebook: Path) -> dict[str, list[str]]:
     """What a notebook says that it depends on besides code, under ``icl`` in its metadata.
 

@@ -3,32 +3,49 @@
 import os
 import platform
 import re
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("torch", "numpy", "scipy", "pandas")
 TRAINED_BY = ("torch", "numpy")  # whose versions trained weights depend on
+MODULES = {"scikit-learn": "sklearn"}  # where a package is imported under another name
 
 
-def moving(packages: Sequence[str] = TRAINED_BY, device: str | None = None) -> dict[str, str]:
-    """Versions of packages; the device if it is not the CPU, since it rounds otherwise; and a twin.
+def version(package: str) -> str:
+    """The version that runs here, whatever has been installed since; of what is not loaded, the installed one."""
+    loaded = sys.modules.get(MODULES.get(package, package))
+    return str(getattr(loaded, "__version__", None) or metadata.version(package)).split("+")[0]
 
-    Args:
-        device: on which networks train, by default that of this process (``icl_lib.device``).
-    """
+
+def _installed(packages: Sequence[str], device: str | None) -> dict[str, str]:
     device = os.environ.get("ICL_DEVICE", "cpu") if device is None else device
     elsewhere = {} if device == "cpu" else {"device": device}
     if os.environ.get("ICL_TWIN"):  # only then: commands that compute nothing start without torch
         from icl_lib.twin import SIZE
 
         elsewhere["twin"] = f"{SIZE:g}"
-    return {name: metadata.version(name).split("+")[0] for name in packages} | elsewhere
+    return {name: version(name) for name in packages} | elsewhere
+
+
+def moving() -> dict[str, str]:
+    """What moves trained weights besides code and config: versions, kernels; device, twin and number of threads if not the usual."""
+    import torch
+
+    threads = torch.get_num_threads()
+    more = {} if threads == 1 else {"threads": str(threads)}
+    return _installed(TRAINED_BY, None) | {"kernels": torch.backends.cpu.get_cpu_capability()} | more
 
 
 def versions(device: str | None = None, packages: Sequence[str] = ()) -> dict[str, str]:
-    """Python and the packages that numbers depend on, `packages` among them; the rest as in `moving`."""
-    return {"python": ".".join(platform.python_version_tuple()[:2]), **moving((*PACKAGES, *packages), device)}
+    """Versions of Python and of the packages that numbers depend on, `packages` among them; the device if it is not the CPU,
+    since it rounds otherwise; and a twin.
+
+    Args:
+        device: on which networks train, by default that of this process (``icl_lib.device``).
+    """
+    return {"python": ".".join(platform.python_version_tuple()[:2]), **_installed((*PACKAGES, *packages), device)}
 
 
 def processor() -> str:

@@ -81,6 +81,19 @@ def _clauses(claim: Claim, file: Path) -> tuple[str, str, int]:
     return judge(claim, measured), "".join(lines), min(m.value.n for m in measured.values())
 
 
+def _standing(claim: Claim, file: Path) -> str:
+    """What has to be known of a result besides its verdict, as HTML."""
+    if other := other_setting(claim, file):
+        told = html.escape(", ".join(f"{name} = {value}" for name, value in other.items()))
+        return f"<b>exploratory, not at the ledger's setting: {told}</b><br>"
+    if is_stale(claim, file):
+        return "<b>stale: the code has changed since this was recorded</b><br>"
+    recorded = json.loads(file.read_text(encoding="utf-8"))["code_hash"]
+    as_recorded = recorded == chapter_code(root() / f"{claim.chapter}.ipynb")
+    earlier = "<small>recorded with earlier code, under which its smaller setting said the same</small><br>"
+    return "" if as_recorded else earlier
+
+
 def _row(claim: Claim, fresh: Path | None) -> tuple[str, str]:
     """Verdict and the HTML table row of one claim."""
     file = result_file(claim, fresh)
@@ -90,11 +103,7 @@ def _row(claim: Claim, fresh: Path | None) -> tuple[str, str]:
     else:
         verdict, found, seeds = _clauses(claim, file)
         n, name = str(seeds), f'<a href="{claim.chapter}.html">{name}</a>'
-        stale = "<b>stale: the code has changed since this was recorded</b><br>" if is_stale(claim, file) else ""
-        if other := other_setting(claim, file):
-            told = html.escape(", ".join(f"{name} = {value}" for name, value in other.items()))
-            stale += f"<b>exploratory, not at the ledger's setting: {told}</b><br>"
-        rerun = stale + _links(claim)
+        rerun = _standing(claim, file) + _links(claim)
     badge = f'<span class="verdict" style="color:{COLOURS[verdict]}">{MARKS[verdict]} {verdict}</span>'
     says = f'<span class="title">{name}</span><br><small>{where}</small><br>{rerun}'
     cells = (f"<b>{claim.id}</b>", says, badge, found, n)

@@ -37,7 +37,7 @@ def _sources() -> dict[Path, Stamp]:
 
 
 BEGUN = _sources()  # before this process read the others
-WRITTEN = "was written while its code ran: nothing is kept under its name, start again"
+WRITTEN = "was written while its code ran: nothing is kept under its name, start again (in Jupyter: restart the kernel)"
 
 
 def check_unchanged(files: Iterable[Path], since: Mapping[Path, Stamp] | None = None) -> None:
@@ -72,7 +72,7 @@ def _compiled(file: Path) -> bool:
 def module_file(name: str) -> Path | None:
     """File of an ``icl_lib`` module, or None if there is no such module."""
     base = PACKAGE.joinpath(*name.split(".")[1:])
-    for file in (base.with_suffix(".py"), base / "__init__.py"):
+    for file in (base / "__init__.py", base.with_suffix(".py")):  # in the order in which Python looks
         if name.split(".")[0] == "icl_lib" and file.is_file():
             return file
     return None
@@ -95,17 +95,31 @@ def canonical(node: object) -> str:
 
 
 def notebook_code(notebook: Path) -> ast.Module:
-    """The code cells of a notebook as one syntax tree; cells injected by papermill are left out."""
+    """The code cells of a notebook as one syntax tree; cells injected by papermill are left out.
+
+    Raises:
+        ConfigError: for a cell that is no Python, with its number among the cells of code.
+    """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     sources = [
         "".join(cell["source"])
         for cell in cells
         if cell["cell_type"] == "code" and "injected-parameters" not in cell["metadata"].get("tags", [])
     ]
-    return ast.Module([statement for source in sources for statement in _cell(source).body], [])
+    found: list[ast.stmt] = []
+    for number, text in enumerate(sources, 1):
+        try:
+            found += cell_code(text).body
+        except SyntaxError as error:
+            from icl_lib.validate import ConfigError  # not before this module has looked at the files
+
+            raise ConfigError(
+                f"notebook={str(notebook)!r}: must be Python in code cell {number}: {error.msg}"
+            ) from None
+    return ast.Module(found, [])
 
 
-def _cell(source: str) -> ast.Module:
+def cell_code(source: str) -> ast.Module:
     """A cell as a syntax tree, without lines that are commands of Jupyter's."""
     try:
         return ast.parse(source)

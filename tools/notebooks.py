@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from icl_lib.lineage import chapter_code
 from icl_lib.notebooks import chapter_files, declared, read_cells
 from icl_lib.paths import read_yaml
 from icl_lib.rerun.compare import code_cells, joined_streams
+from icl_lib.source import canonical, cell_code
+from icl_lib.validate import require
 
 INDEX = Path("index.ipynb")
 SUMMARIES = (INDEX, Path("chapters/introduction.ipynb"), Path("chapters/all_results.ipynb"))  # they read all results
@@ -74,7 +77,8 @@ def fingerprint(notebook: Path) -> str:
     layout = [len(cell.source.splitlines()) for cell in code_cells(load(notebook))]
     files = [file for pattern in declared(notebook)["reads"] for file in sorted(Path().glob(pattern))]
     code = chapter_code(notebook, drawn=True)
-    return json.dumps([code, layout, ledger(notebook), digest([Path("requirements.lock"), *files])])
+    kernels = [os.environ.get(name, "") for name in ("ATEN_CPU_CAPABILITY", "MKL_CBWR")]
+    return json.dumps([code, layout, ledger(notebook), kernels, digest([Path("requirements.lock"), *files])])
 
 
 def digest(files: Iterable[Path]) -> str:
@@ -87,9 +91,15 @@ def digest(files: Iterable[Path]) -> str:
 
 
 def with_outputs(source: Any, executed: Any) -> Any:
-    """The source notebook with the outputs of an executed copy whose code is the same."""
+    """The source notebook with the outputs of an executed copy.
+
+    Raises:
+        ConfigError: if that has other code.
+    """
     merged = copy.deepcopy(source)
-    for cell, run in zip(code_cells(merged), code_cells(executed), strict=True):
+    for number, (cell, run) in enumerate(zip(code_cells(merged), code_cells(executed), strict=True), 1):
+        same = canonical(cell_code(cell.source)) == canonical(cell_code(run.source))
+        require(same, "code cell", number, "as it ran; it was changed since: run it again")
         cell.execution_count = run.execution_count
         cell.outputs = joined_streams(run.outputs)
     return merged

@@ -40,9 +40,8 @@ def other_settings(out: Path, figures: Path) -> dict[str, str]:
         known = figures / file.parent.name / file.name
         if known.is_file():
             new, old = (json.loads(f.read_text(encoding="utf-8")).get("parameters", {}) for f in (file, known))
-            other = [
-                f"{name} = {new[name]} (recorded: {old[name]})" for name in new if new[name] != old.get(name, new[name])
-            ]
+            names = [name for name in {**old, **new} if new.get(name) != old.get(name)]  # new ones and lost ones, too
+            other = [f"{name} = {new.get(name)} (recorded: {old.get(name)})" for name in names]
             found |= {file.parent.name: ", ".join(other)} if other else {}
     return found
 

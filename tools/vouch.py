@@ -57,9 +57,10 @@ def said(folder: Path, chapter: Path, parameters: str) -> dict[str, str]:
     options = ("--parameters", parameters, "--out", str(target.with_suffix(".out")))
     python(folder, "-m", "tools.execute", str(chapter), str(target), *options)
     found: dict[str, str] = {}
-    for number, cell in enumerate(code_cells(notebooks.load(target)), 1):
+    for cell in code_cells(notebooks.load(target)):  # numbered by those that say something: a cell may have been split
         spoken = [output for output in cell.outputs if STAMP not in output.get("data", {}).get("text/markdown", "")]
-        found |= {f"code cell {number}: {kind}": text for kind, text in texts(spoken).items()}
+        number = len(found) + 1
+        found |= {f"output {number}, {kind}": text for kind, text in texts(spoken).items()}
     written = sorted(target.with_suffix(".out").rglob("*.csv")) + sorted(
         target.with_suffix(".out").rglob("result.json")
     )
@@ -99,7 +100,16 @@ def trainers(before: Path, since: str) -> bool:
     then = {name: python(before, "-c", ask, trainer.entry) for name, trainer in TRAINERS.items()}
     moved = [name for name, trainer in TRAINERS.items() if trigger(trainer.entry) != then[name]]
     shutil.copyfile("tools/probes.py", before / "tools" / "probes.py")  # the same ones
-    old, new = (json.loads(python(place, "-m", "tools.probes", *moved)) if moved else {} for place in (before, Path()))
+    try:
+        old, new = (
+            json.loads(python(place, "-m", "tools.probes", *moved)) if moved else {} for place in (before, Path())
+        )
+    except subprocess.CalledProcessError:
+        print(
+            f"today's probes do not run with the code of {since}: {', '.join(moved)} cannot be vouched for",
+            file=sys.stderr,
+        )
+        return False
     for name in moved:
         entry, other = TRAINERS[name].entry, [probe for probe in new[name] if old[name][probe] != new[name][probe]]
         if other:

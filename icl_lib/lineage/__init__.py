@@ -1,6 +1,6 @@
 """What a number comes from: the definitions that a trainer or a chapter can reach, without what moves no number.
 
-- `stripped` takes out of code what moves no number: messages, types, docstrings, refusals.
+- `stripped` takes out of code what moves no number: types, docstrings, and the words of refusals and errors.
 - `reach` follows names from definition to definition, so that only what is reached counts, wherever it stands.
 - `trigger` is the hash of that. Another trigger does not mean other numbers: where a trainer's probes come out to the bit, its
   results keep the `lineage` that they had (``data/lineages.csv``, written by ``python -m tools.vouch``).
@@ -24,7 +24,7 @@ from icl_lib.validate import require
 BEGIN = ("icl_lib.device", "one_thread")  # every chapter begins with it
 ROUNDS = 4  # in which definitions take up what their names stand for
 TABLE = PACKAGE / "data" / "lineages.csv"
-# Modules that draw, file or name results: a change there re-runs a chapter but makes no number stale.
+# Modules that draw, judge, file or name results: a change there re-runs a chapter but makes no result stale.
 FILING = frozenset(
     f"icl_lib.{name}"
     for name in (
@@ -69,7 +69,10 @@ def _digest(*names: str) -> str:
 
 
 def check(found: Iterable[Symbol]) -> None:
-    """Raise `source.CodeChanged` if a module of these definitions was written since this process began."""
+    """Raise `source.CodeChanged` if a module of these definitions was written since this process began.
+
+    One that is gone does not compute: whoever needs it fails by itself.
+    """
     check_unchanged(file for where in {where for where, _ in found if where} for file in [module_file(where)] if file)
 
 
@@ -101,10 +104,8 @@ def lineage(name: str) -> str:
 @cache
 def _chapter(notebook: Path, written: Stamp, without: frozenset[str]) -> dict[Symbol, Reached]:
     code = notebook_code(notebook)
-    known, own = (
-        read(code),
-        [new for node in code.body for new in [stripped(node)] if new is not None],
-    )  # in their order
+    known = read(code)
+    own = [new for node in code.body for new in [stripped(node)] if new is not None]  # in the order of the cells
     leads = {link for tree in own for link in links(tree, known, "", without)}
     begun = [(target[0], target[1]) for _, target in leads] + [BEGIN]
     found = reached(begun, without, {name for tree in own for name in attributes(tree)})
@@ -125,8 +126,10 @@ def library_data(notebook: Path) -> list[Path]:
 def chapter_code(notebook: Path, *, drawn: bool = False) -> str:
     """Changes when a chapter may say something else: with its code, what that reaches, and the library's data that it declares.
 
+    Versions do not count: a result says which it has. Nor do other files that it declares, such as what other chapters recorded.
+
     Args:
-        drawn: also with what draws and files results, which moves no number.
+        drawn: also with what draws, judges and files results.
 
     Raises:
         icl_lib.source.CodeChanged: if code of the library was written since this process began.

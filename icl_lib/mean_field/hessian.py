@@ -48,7 +48,7 @@ def hessian_product(
     Raises:
         ConfigError: a kernel without second derivatives.
         SingularCovariance: B cannot be inverted.
-        NonFinite: A is NaN or infinite.
+        icl_lib.mean_field.landscape.NonFinite: A is NaN or infinite.
     """
     _need_smooth(kernel)
     k = mu.a.shape[2]

@@ -108,7 +108,7 @@ def velocity(kernel: Kernel, teacher: Particles, mu: Particles, c: Float[Tensor,
 
     Raises:
         SingularCovariance: B cannot be inverted.
-        NonFinite: a result is NaN or infinite.
+        icl_lib.mean_field.landscape.NonFinite: a result is NaN or infinite.
 
     >>> from icl_lib.mean_field.erf import Erf
     >>> from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers

@@ -85,7 +85,7 @@ def flow_spectrum(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Te
     Raises:
         ConfigError: a kernel without second derivatives.
         SingularCovariance: B cannot be inverted.
-        NonFinite: A is NaN or infinite.
+        icl_lib.mean_field.landscape.NonFinite: A is NaN or infinite.
     """
     require(kernel.smooth, "kernel", type(kernel).__name__, "twice differentiable")
     covariances(kernel, teacher, mu).m  # noqa: B018  raises where Sigma_mumu is singular or a teacher NaN

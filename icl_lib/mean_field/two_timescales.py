@@ -66,7 +66,7 @@ def relax(
 
     Raises:
         Diverged: the solver gave up; names the member.
-        NonFinite: the excess at the start is NaN or infinite, as with NaN in a teacher.
+        icl_lib.mean_field.landscape.NonFinite: the excess at the start is NaN or infinite, as with NaN in a teacher.
     """
     require_choice("method", method, ("rk4", "radau"))
     require_integer("n_points", n_points, 1)

@@ -107,6 +107,14 @@ def kernel_environment(
         yield
 
 
+def _same_code(one: Path, other: Path) -> bool:
+    """Whether two notebooks are there and have the same code."""
+    try:
+        return canonical(notebook_code(one)) == canonical(notebook_code(other))
+    except (OSError, ValueError, KeyError):  # half of a file, or none
+        return False
+
+
 def run(
     source: Path,
     target: Path,
@@ -136,7 +144,7 @@ def run(
     from icl_lib.rerun import kernel
 
     started, cache = time.monotonic(), cache_dir()  # which may have something to say
-    stamp = {"commit": commit(source.parent), "date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}"}
+    about = {"commit": commit(source.parent), "date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}"}
     running, failed = target.with_suffix(".running.ipynb"), target.with_suffix(".failed.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
     failed.unlink(missing_ok=True)
@@ -180,13 +188,13 @@ def run(
             where = f"cell {error.cell_index + 1}, In [{error.exec_count}]"
             return f"{where}: {last if last.startswith(error.ename) else f'{error.ename}: {last}'}"
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    if canonical(notebook_code(running)) != canonical(notebook_code(source)):
+    if not _same_code(running, source):
         running.rename(failed)
         return f"its end: {CodeChanged.__name__}: {source} {WRITTEN}"
     done = nbformat.read(running, as_version=4)
     seconds = round(time.monotonic() - started, 1)
     done.metadata["icl_book"] = {
-        **stamp,
+        **about,
         "seconds": seconds,
         "machine": machine(versions, processor),
         "versions": versions,

@@ -19,7 +19,7 @@ from icl_lib import provenance
 from icl_lib.device import check_device
 from icl_lib.lineage import chapter_code, check_trains, library_data
 from icl_lib.locks import locked
-from icl_lib.notebooks import declared
+from icl_lib.notebooks import declared, declared_files
 from icl_lib.paths import own_temporary, write_atomic, write_json
 from icl_lib.rerun.book import ChapterFile, find
 from icl_lib.rerun.page import html_page
@@ -47,14 +47,20 @@ class Job:
         return hashlib.sha256(json.dumps([self.code, self.values], sort_keys=True).encode()).hexdigest()[:20]
 
 
+def _files(chapter: ChapterFile) -> list[Path]:
+    """What a chapter declares to read, of the library and of its book."""
+    return list(dict.fromkeys([*library_data(chapter.notebook), *declared_files(chapter.notebook, chapter.book)]))
+
+
 def code_digest(chapter: ChapterFile, device: str = "cpu") -> str:
-    """Changes with the chapter's code, the library code and data under it, its entry in the ledger, versions and device.
+    """Changes with the chapter's code, the library code under it, files that it declares to read, its entry in the ledger, versions and device.
 
     Raises:
         icl_lib.source.CodeChanged: if code of the library was written since this process began.
     """
     versions = provenance.versions(device, declared(chapter.notebook)["packages"])
-    parts = [chapter_code(chapter.notebook, drawn=True), dict(chapter.entry), versions]
+    files = [_sha(file) for file in _files(chapter)]
+    parts = [chapter_code(chapter.notebook, drawn=True), files, dict(chapter.entry), versions]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -90,12 +96,8 @@ def compute(chapter: ChapterFile, job: Job, work: Path, on_cell: Callable[[], No
 
     from icl_lib.rerun.execute import run
 
-    others = (
-        chapter.book / "claims.yml",
-        chapter.book / "chapters" / "parameters.yml",
-        *library_data(chapter.notebook),
-    )
-    read = {file: stamp(file) for file in others if file.is_file()}
+    tables = (chapter.book / "claims.yml", chapter.book / "chapters" / "parameters.yml")
+    read = {file: stamp(file) for file in (*tables, *_files(chapter)) if file.is_file()}
     if code_digest(find(chapter.id, chapter.book), job.device) != job.code:
         raise CodeChanged(OTHER_CODE)
     injected = chapter.injected(job.values)

@@ -56,7 +56,7 @@ def evaluate_params(
 
     Raises:
         ConfigError: for no prompts, tasks of unknown patterns, and anything that is not one entry per seed.
-        NonFinite: if outputs are NaN or infinite, as those of a member that has diverged.
+        icl_lib.softmax.evaluate.NonFinite: if outputs are NaN or infinite, as those of a member that has diverged.
     """
     require(n_prompts >= 1, "n_prompts", n_prompts, "at least 1")
     for name, given in (("params", params[0]), ("patterns", patterns.basis), ("tasks", tasks), ("prompts", prompts)):

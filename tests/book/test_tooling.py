@@ -15,6 +15,7 @@ from nbformat import v4
 
 from icl_lib.paths import write_json
 from icl_lib.rerun import compare
+from icl_lib.validate import ConfigError
 from tools import notebooks, record, render
 
 KERNEL = {"kernelspec": record.KERNEL, "language_info": {"name": "python"}}
@@ -308,6 +309,9 @@ def test_record_of_a_notebook(tmp_path: Path) -> None:
     assert record.record_notebook(path, run, pictures=False)
     edit(path, "# A", "# B")
     assert not record.record_notebook(path, run)
+    edit(path, "show()", "show(2)")
+    with pytest.raises(ConfigError, match="code cell=1: must be as it ran; it was changed since: run it again"):
+        record.record_notebook(path, run)
 
 
 def test_record_of_a_reference(tmp_path: Path) -> None:
