@@ -10,7 +10,7 @@ from icl_lib.claims import NOT_MEASURED, VERDICTS, Measured, load_claims, result
 from icl_lib.lineage import chapter_code
 from icl_lib.main_figure import MAIN, main_figure
 from icl_lib.paths import root, write_json
-from icl_lib.scoreboard import fresh_results, scoreboard
+from icl_lib.scoreboard import fresh_results, is_stale, scoreboard
 from icl_lib.stats import Interval
 
 REAL = root()
@@ -172,3 +172,10 @@ def test_scoreboard_of_this_book() -> None:
     assert list(rows(table)) == list(CLAIMS) and sum(counts.values()) == N_CLAIMS
     recorded = {file.parent.name for file in (REAL / "figures").glob("*/result.json")}
     assert {name for name, row in rows(table).items() if "not yet measured" not in row} == recorded & set(CLAIMS)
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_no_committed_result_is_stale(claim: str) -> None:
+    """Record it again, or vouch for it (``python -m tools.vouch``)."""
+    file = REAL / "figures" / claim / "result.json"
+    assert not file.is_file() or not is_stale(CLAIMS[claim], file)
