@@ -29,7 +29,7 @@ def test_outputs_are_committed_and_clean(path: Path) -> None:
 @pytest.mark.parametrize("path", RECORDED, ids=str)
 def test_nothing_personal_is_committed(path: Path) -> None:
     notebook = notebooks.load(path)
-    assert notebook.metadata.keys() <= {"kernelspec", "language_info"}
+    assert notebook.metadata.keys() <= {"kernelspec", "language_info", "icl"}
     assert notebook.metadata.kernelspec.name == "python3"
     text = path.read_text()
     assert str(Path.cwd()) not in text
