@@ -58,10 +58,8 @@ class Chapter:
         found = [n for n in chapter_files(root()) if n.stem == id or n.stem.startswith(f"{id}_")]
         require(len(found) == 1, "id", id, f"the beginning of one chapter's file name, not of {len(found)}")
         self.id, self.notebook, self.folder = id, found[0], out_dir() / id
-        self._code, self._data = (
-            chapter_code(self.notebook),
-            {f: stamp(f) for f in declared_files(self.notebook, root())},
-        )
+        self._code = chapter_code(self.notebook)
+        self._data = {file: stamp(file) for file in declared_files(self.notebook, root())}
         self.parameters = check_parameters(notebook_parameters(self.notebook), namespace)
         label = str(self.notebook.relative_to(root() / "chapters").with_suffix(""))
         check_values(read_parameters(self.notebook, load_table(root()).get(label, {})), self.parameters)

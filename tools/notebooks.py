@@ -11,7 +11,7 @@ from typing import Any
 import nbformat
 
 from icl_lib.lineage import chapter_code
-from icl_lib.notebooks import chapter_files, declared, read_cells
+from icl_lib.notebooks import chapter_files, declared_files, read_cells
 from icl_lib.paths import read_yaml
 from icl_lib.rerun.compare import code_cells, joined_streams
 from icl_lib.source import canonical, cell_code
@@ -75,7 +75,7 @@ def fingerprint(notebook: Path) -> str:
     """Changes when outputs may: with the code, the library code under it, what the ledger asks, data and packages."""
     # The number of lines per cell: outputs are put back cell by cell, so moving a cell border counts as a change.
     layout = [len(cell.source.splitlines()) for cell in code_cells(load(notebook))]
-    files = [file for pattern in declared(notebook)["reads"] for file in sorted(Path().glob(pattern))]
+    files = declared_files(notebook, Path())
     code = chapter_code(notebook, drawn=True)
     kernels = [os.environ.get(name, "") for name in ("ATEN_CPU_CAPABILITY", "MKL_CBWR")]
     return json.dumps([code, layout, ledger(notebook), kernels, digest([Path("requirements.lock"), *files])])

@@ -6,7 +6,7 @@
   results keep the `lineage` that they had (``data/lineages.csv``, written by ``python -m tools.vouch``).
 
 What lies outside ``icl_lib`` counts by its version (`provenance.versions`); data that a chapter reads, by what its metadata
-declares (`declared`).
+declares (`icl_lib.notebooks.declared`).
 """
 
 import csv
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from icl_lib.lineage.reach import Reached, Symbol, attributes, links, module, reached, read
 from icl_lib.lineage.stripped import stripped
-from icl_lib.notebooks import declared
+from icl_lib.notebooks import declared_files
 from icl_lib.source import PACKAGE, Stamp, canonical, check_unchanged, module_file, notebook_code, stamp
 from icl_lib.validate import require
 
@@ -107,8 +107,9 @@ def _chapter(notebook: Path, written: Stamp, without: frozenset[str]) -> dict[Sy
     known = read(code)
     own = [new for node in code.body for new in [stripped(node)] if new is not None]  # in the order of the cells
     leads = {link for tree in own for link in links(tree, known, "", without)}
-    begun = [(target[0], target[1]) for _, target in leads] + [BEGIN]
-    found = reached(begun, without, {name for tree in own for name in attributes(tree)})
+    found = reached(
+        [*(target for _, target in leads), BEGIN], without, {name for tree in own for name in attributes(tree)}
+    )
     return {**found, ("", notebook.stem): Reached(own, leads)}
 
 
@@ -119,8 +120,7 @@ def _chapter_digest(notebook: Path, written: Stamp, without: frozenset[str]) -> 
 
 def library_data(notebook: Path) -> list[Path]:
     """The files of the library's data that a chapter declares to read."""
-    patterns = [name for name in declared(notebook)["reads"] if name.startswith(f"{PACKAGE.name}/")]
-    return [file for pattern in patterns for file in sorted(PACKAGE.parent.glob(pattern))]
+    return [file for file in declared_files(notebook, PACKAGE.parent) if file.is_relative_to(PACKAGE)]
 
 
 def chapter_code(notebook: Path, *, drawn: bool = False) -> str:
