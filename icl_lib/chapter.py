@@ -10,10 +10,11 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
+from icl_lib.cells import EDITED, Cells
 from icl_lib.claims import Measured, load_claims, result_json
 from icl_lib.device import compute_device, one_thread
 from icl_lib.figures import save_figure, use_theme
-from icl_lib.lineage import chapter_code, check_trains
+from icl_lib.lineage import chapter_code, check_trains, tables
 from icl_lib.notebooks import chapter_files, declared, declared_files
 from icl_lib.parameters import (
     check_values,
@@ -58,7 +59,8 @@ class Chapter:
         found = [n for n in chapter_files(root()) if n.stem == id or n.stem.startswith(f"{id}_")]
         require(len(found) == 1, "id", id, f"the beginning of one chapter's file name, not of {len(found)}")
         self.id, self.notebook, self.folder = id, found[0], out_dir() / id
-        self._code = chapter_code(self.notebook)
+        self._code, self._cells = chapter_code(self.notebook), Cells(self.notebook)
+        self._tables = tables(self.notebook, root())
         self._data = {file: stamp(file) for file in declared_files(self.notebook, root())}
         self.parameters = check_parameters(notebook_parameters(self.notebook), namespace)
         label = str(self.notebook.relative_to(root() / "chapters").with_suffix(""))
@@ -77,8 +79,9 @@ class Chapter:
             raise CodeChanged(f"{self.notebook} {WRITTEN}")
         return {
             "chapter": self.notebook.stem,
-            "code_hash": self._code,
+            "code_hash": self._code + "-edited" * self._cells.edited(),
             "parameters": self.parameters,
+            **({"tables": self._tables} if self._tables else {}),
             "versions": versions(self.device, declared(self.notebook)["packages"]),
         }
 
@@ -90,6 +93,7 @@ class Chapter:
         plt.close(fig)
         parts = [f"figures/{self.id}/{name}.csv", f"code {provenance['code_hash']}"]
         parts += [f"{self.parameters['n_seeds']} seeds"] if "n_seeds" in self.parameters else []
+        parts += [EDITED] if self._cells.edited() else []
         parts += [] if self.device == "cpu" else [f"trained on {self.device}"]
         line = " · ".join([*parts, f"torch {torch.__version__.split('+')[0]}"])
         display(Markdown(f'<small class="provenance">{line}</small>'))
@@ -106,6 +110,7 @@ class Chapter:
         write_json(self.folder / "run.json", took)
         ledgers = ledger_setting(root(), self.id, self.notebook)
         other = {k: v for k, v in self.parameters.items() if v != ledgers[k]}
+        other |= {"code": EDITED} if self._cells.edited() else {}
         other |= {} if self.device == "cpu" else {"device": self.device}
         other |= {"twin": SIZE} if is_twin() else {}
         changed = ", ".join(f"{k} = {v}" for k, v in other.items())

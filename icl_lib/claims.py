@@ -3,13 +3,12 @@
 ``claims.yml`` says what passes; a result file holds numbers only, and every verdict follows from the two.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from icl_lib.paths import read_yaml, root
+from icl_lib.paths import read_json, read_yaml, root
 from icl_lib.stats import Interval
 from icl_lib.validate import ConfigError, require
 
@@ -166,7 +165,7 @@ def result_json(claim: Claim, measured: Mapping[str, Measured], **provenance: ob
 
 def read_result(path: Path) -> tuple[dict[str, Measured], dict[str, object]]:
     """Numbers of a recorded result, and the file's whole content."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     measured = {
         key: Measured(Interval(**entry["value"]), Interval(**entry["control"]))
         for key, entry in content["clauses"].items()

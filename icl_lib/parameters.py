@@ -8,7 +8,6 @@ which tie parameters to each other, are the book's own.
 import ast
 import difflib
 import io
-import json
 import re
 import tokenize
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icl_lib.notebooks import read_cells
-from icl_lib.paths import read_yaml
+from icl_lib.paths import read_json, read_yaml
 from icl_lib.ranges import ANY, Range
 from icl_lib.validate import ConfigError
 
@@ -63,7 +62,7 @@ def ledger_setting(book: Path, id: str, notebook: Path) -> dict[str, object]:
     Of a chapter without a recorded result, and for parameters that it did not have then, the defaults.
     """
     default, result = notebook_defaults(notebook), book / "figures" / id / "result.json"
-    recorded = json.loads(result.read_text(encoding="utf-8")).get("parameters", {}) if result.is_file() else {}
+    recorded = read_json(result).get("parameters", {}) if result.is_file() else {}
     return default | {name: value for name, value in recorded.items() if name in default}
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import secrets
 import tempfile
 import warnings
@@ -85,6 +86,20 @@ def read_yaml(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"file={str(path)!r}: must be YAML; line {line}: {error.problem}") from error
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file says.
+
+    Raises:
+        ConfigError: if it cannot be read, as with merge markers in it, with its name and the line.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        merge = ", there are merge markers in it" if re.search(r"^<<<<<<< ", text, re.M) else ""
+        raise ConfigError(f"file={str(path)!r}: must be JSON; line {error.lineno}: {error.msg}{merge}") from error
 
 
 def write_atomic(path: Path, content: bytes) -> None:

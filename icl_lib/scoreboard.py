@@ -1,7 +1,6 @@
 """The scoreboard: every claim of the ledger with what was found, measured or not."""
 
 import html
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import pandas as pd
 from icl_lib import rounding
 from icl_lib.chapter import show
 from icl_lib.claims import VERDICTS, Claim, judge, judge_clause, load_claims, read_result
-from icl_lib.lineage import chapter_code
+from icl_lib.lineage import chapter_code, tables
 from icl_lib.main_figure import main_figure
 from icl_lib.parameters import ledger_setting
-from icl_lib.paths import out_dir, root
+from icl_lib.paths import out_dir, read_json, root
 
 MARKS = dict(zip(VERDICTS, ("✔", "◐", "✘", "◇", "○"), strict=True))
 COLOURS = dict(zip(VERDICTS, ("#0173b2", "#b8860b", "#b3341f", "#6b6b6b", "#9a9a9a"), strict=True))
@@ -29,14 +28,21 @@ def result_file(claim: Claim, fresh: Path | None) -> Path | None:
 
 
 def is_stale(claim: Claim, result: Path) -> bool:
-    """Whether the code that the recorded result depends on has changed since, and nobody has shown that no number moves."""
-    recorded = json.loads(result.read_text(encoding="utf-8"))["code_hash"]
-    return chapter_code(root() / f"{claim.chapter}.ipynb") not in (recorded, vouched().get(recorded))
+    """Whether a recorded result may not be what comes out today.
+
+    Either the code that it depends on has changed since, and nobody has shown that no number moves, or what it reads of other
+    results has been recorded anew.
+    """
+    recorded, notebook = read_json(result), root() / f"{claim.chapter}.ipynb"
+    code = recorded["code_hash"]
+    if chapter_code(notebook) not in (code, vouched().get(code)):
+        return True
+    return bool(recorded.get("tables", "") != tables(notebook, root()))
 
 
 def other_setting(claim: Claim, result: Path) -> dict[str, object]:
     """The parameters of a result that are not those of the recorded one: then it is exploratory."""
-    found = json.loads(result.read_text(encoding="utf-8")).get("parameters", {})
+    found = read_json(result).get("parameters", {})
     setting = ledger_setting(root(), claim.id, root() / f"{claim.chapter}.ipynb")
     return {name: value for name, value in found.items() if name in setting and value != setting[name]}
 
@@ -88,7 +94,7 @@ def _standing(claim: Claim, file: Path) -> str:
         return f"<b>exploratory, not at the ledger's setting: {told}</b><br>"
     if is_stale(claim, file):
         return "<b>stale: the code has changed since this was recorded</b><br>"
-    recorded = json.loads(file.read_text(encoding="utf-8"))["code_hash"]
+    recorded = read_json(file)["code_hash"]
     as_recorded = recorded == chapter_code(root() / f"{claim.chapter}.ipynb")
     earlier = "<small>recorded with earlier code, under which its smaller setting said the same</small><br>"
     return "" if as_recorded else earlier

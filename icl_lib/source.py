@@ -94,20 +94,24 @@ def canonical(node: object) -> str:
     return ascii(node)  # repr depends on which characters a version can print
 
 
-def notebook_code(notebook: Path) -> ast.Module:
-    """The code cells of a notebook as one syntax tree; cells injected by papermill are left out.
-
-    Raises:
-        ConfigError: for a cell that is no Python, with its number among the cells of code.
-    """
+def notebook_cells(notebook: Path) -> list[str]:
+    """The sources of the code cells of a notebook; cells injected by papermill are left out."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    sources = [
+    return [
         "".join(cell["source"])
         for cell in cells
         if cell["cell_type"] == "code" and "injected-parameters" not in cell["metadata"].get("tags", [])
     ]
+
+
+def notebook_code(notebook: Path) -> ast.Module:
+    """The code cells of a notebook (`notebook_cells`) as one syntax tree.
+
+    Raises:
+        ConfigError: for a cell that is no Python, with its number among the cells of code.
+    """
     found: list[ast.stmt] = []
-    for number, text in enumerate(sources, 1):
+    for number, text in enumerate(notebook_cells(notebook), 1):
         try:
             found += cell_code(text).body
         except SyntaxError as error:

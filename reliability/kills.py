@@ -4,6 +4,7 @@ A forked child trains; the parent kills it after a random share of the time that
 whether that was in the middle of a save. What is compared are all bytes of weights, losses and history in the saved file.
 """
 
+import json
 import multiprocessing
 import random
 import shutil
@@ -60,7 +61,7 @@ def save_flow(path: Path, state: State, history: pd.DataFrame) -> None:
     """A flow between two steps, and its history."""
     values = {"history": torch.from_numpy(history.to_numpy(float))}
     tensors = {**state.mu._asdict(), "time": state.time, "dissipated": state.dissipated}
-    save_tensors(path, tensors | values, path.stem, str(state.step))
+    save_tensors(path, tensors | values, path.stem, json.dumps([state.step, state.clock]))
 
 
 def load_flow(path: Path) -> tuple[State, pd.DataFrame]:
@@ -70,7 +71,9 @@ def load_flow(path: Path) -> tuple[State, pd.DataFrame]:
         return start(MU), pd.DataFrame()
     tensors, step = found
     mu = Particles(*(tensors[name] for name in Particles._fields))
-    return State(mu, tensors["time"], tensors["dissipated"], int(step)), pd.DataFrame(tensors["history"].numpy())
+    return State(mu, tensors["time"], tensors["dissipated"], *json.loads(step)), pd.DataFrame(
+        tensors["history"].numpy()
+    )
 
 
 def particles(config: FlowConfig, change: Change | None, folder: Path) -> None:

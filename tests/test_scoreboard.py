@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from icl_lib.claims import NOT_MEASURED, VERDICTS, Measured, load_claims, result_json
-from icl_lib.lineage import chapter_code
+from icl_lib.lineage import chapter_code, tables
 from icl_lib.main_figure import MAIN, main_figure
 from icl_lib.paths import root, write_json
 from icl_lib.scoreboard import fresh_results, is_stale, scoreboard
 from icl_lib.stats import Interval
+from icl_lib.validate import ConfigError
 
 REAL = root()
 CLAIMS = load_claims()
@@ -124,6 +125,39 @@ def test_what_is_vouched_for_is_not_stale(book: Path) -> None:
     assert "stale" not in scoreboard()[0]
     write_notebook(book, code="from icl_lib import rng\nx = 3")
     assert "stale: the code has changed since" in rows(scoreboard()[0])["L1"]
+
+
+def test_a_result_that_read_other_tables_is_stale(book: Path) -> None:
+    """Tables that others recorded count by their numbers: not by the code that they were made with."""
+    notebook = book / f"{CLAIMS['L1'].chapter}.ipynb"
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    content["metadata"] = {"icl": {"reads": ["figures/K*/*.csv", "figures/K*/result.json"]}}
+    notebook.write_text(json.dumps(content), encoding="utf-8")
+    record(book)
+    clause = {"value": [1.0], "control": [2.0], "verdict": "partly"}
+    write_json(book / "figures/K5/result.json", {"clauses": {"a": clause}, "code_hash": "x"})
+    (book / "figures/K5/rate.csv").write_text("seed,rate\n0,0.5\n")
+    assert is_stale(CLAIMS["L1"], book / "figures/L1/result.json")  # it says nothing of tables
+    record(book, tables=tables(notebook, book))
+    write_json(book / "figures/K5/result.json", {"clauses": {"a": {**clause, "verdict": "x"}}, "code_hash": "y"})
+    assert not is_stale(CLAIMS["L1"], book / "figures/L1/result.json")
+    for change in ("figures/K5/result.json", "figures/K5/rate.csv"):
+        before = (book / change).read_text(encoding="utf-8")
+        (book / change).write_text(before.replace("1.0", "1.5").replace("0.5", "0.6"), encoding="utf-8")
+        assert is_stale(CLAIMS["L1"], book / "figures/L1/result.json"), change
+        (book / change).write_text(before, encoding="utf-8")
+    assert not is_stale(CLAIMS["L1"], book / "figures/L1/result.json")
+
+
+def test_a_result_with_merge_markers_is_named(book: Path) -> None:
+    record(book)
+    file = book / "figures/L1/result.json"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(f"<<<<<<< HEAD\n{text}=======\n{text}>>>>>>> other\n", encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"^file='.*figures/L1/result.json': must be JSON; line 1.*merge markers in it$"
+    ):
+        scoreboard()
 
 
 def test_what_could_not_be_measured_is_shown_and_counted(book: Path) -> None:

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from icl_lib.lineage import tables
+from icl_lib.paths import read_json
 from icl_lib.rerun import compare, execute
 from icl_lib.rerun.terminal import command
 from tools import notebooks
@@ -39,7 +41,7 @@ def other_settings(out: Path, figures: Path) -> dict[str, str]:
     for file in sorted(out.glob("*/result.json")):
         known = figures / file.parent.name / file.name
         if known.is_file():
-            new, old = (json.loads(f.read_text(encoding="utf-8")).get("parameters", {}) for f in (file, known))
+            new, old = (read_json(f).get("parameters", {}) for f in (file, known))
             names = [name for name in {**old, **new} if new.get(name) != old.get(name)]  # new ones and lost ones, too
             other = [f"{name} = {new.get(name)} (recorded: {old.get(name)})" for name in names]
             found |= {file.parent.name: ", ".join(other)} if other else {}
@@ -61,6 +63,20 @@ def record_figures(out: Path, figures: Path, *, complete: bool = True) -> set[Pa
             old.unlink()
             moved.add(old.relative_to(figures))
     return moved
+
+
+def reads_older(path: Path, out: Path) -> bool:
+    """Whether a chapter read what has been recorded anew since it ran."""
+    result = next(out.glob("*/result.json"), None)
+    return result is not None and read_json(result).get("tables", "") != tables(path.resolve(), Path.cwd())
+
+
+def failed(path: Path, executed: Path, out: Path | None) -> bool:
+    """Run a notebook once more; whether that failed, which is then said."""
+    problem = execute.run(path, executed, out)
+    if problem:
+        print(f"{notebooks.label(path)}: failed in {problem}", file=sys.stderr)
+    return problem is not None
 
 
 def tidy(notebook: Any) -> Any:
@@ -115,6 +131,13 @@ def main() -> int:
     if refused:
         return 1
     moved = record_figures(build / "figures", figures, complete=set(ran) == set(notebooks.chapters()))
+    for path in ran:
+        out = (build / "run" / path).with_suffix(".out")
+        if reads_older(path, out):
+            shutil.rmtree(out)
+            if failed(path, build / "run" / path, out):
+                return 1
+            moved |= record_figures(out, figures, complete=False)
     touched = [figures / file for file in sorted(moved)]
     for path in ran:
         out = (build / "run" / path).with_suffix(".out")
@@ -130,9 +153,7 @@ def main() -> int:
             touched.append(reference)
     for path in notebooks.summaries():  # last, and without the folder of this run: they read what is committed
         executed = build / "record" / path
-        problem = execute.run(path, executed, None)
-        if problem:
-            print(f"{notebooks.label(path)}: failed in {problem}", file=sys.stderr)
+        if failed(path, executed, None):
             return 1
         if record_notebook(path, executed):
             touched.append(path)

@@ -22,7 +22,7 @@ import pandas as pd
 
 from icl_lib.claims import load_claims
 from icl_lib.lineage import TABLE, chapter_code, trigger
-from icl_lib.paths import write_atomic
+from icl_lib.paths import read_json, write_atomic
 from icl_lib.rerun import book
 from icl_lib.rerun.compare import code_cells
 from icl_lib.rerun.near import texts
@@ -128,7 +128,7 @@ def chapter(name: str, before: Path, since: str) -> bool:
     path = found.notebook.relative_to(Path.cwd())
     smaller = notebooks.reduced().get(path)
     parameters, setting = json.dumps(smaller or {}), "recorded" if smaller is None else "reduced"
-    recorded = json.loads((Path("figures") / found.id / "result.json").read_text(encoding="utf-8"))["code_hash"]
+    recorded = read_json(Path("figures") / found.id / "result.json")["code_hash"]
     ask = "import sys; from pathlib import Path; from icl_lib.lineage import chapter_code; print(chapter_code(Path(sys.argv[1])))"
     if python(before, "-c", ask, str(path)) not in (recorded, vouched().get(recorded)):
         print(f"{found.id}: its recorded result was stale at {since}, too", file=sys.stderr)

@@ -18,6 +18,7 @@ from pathlib import Path
 from icl_lib.lineage.reach import Reached, Symbol, attributes, links, module, reached, read
 from icl_lib.lineage.stripped import stripped
 from icl_lib.notebooks import declared_files
+from icl_lib.paths import read_json
 from icl_lib.source import PACKAGE, Stamp, canonical, check_unchanged, module_file, notebook_code, stamp
 from icl_lib.validate import require
 
@@ -28,7 +29,7 @@ TABLE = PACKAGE / "data" / "lineages.csv"
 FILING = frozenset(
     f"icl_lib.{name}"
     for name in (
-        *("chapter", "claims", "figures", "provenance", "rounding", "scoreboard", "source"),
+        *("cells", "chapter", "figures", "provenance", "rounding", "scoreboard", "source"),
         *("lineage", "lineage.reach", "lineage.stripped"),
     )
 )
@@ -138,6 +139,23 @@ def chapter_code(notebook: Path, *, drawn: bool = False) -> str:
     check(_chapter(*key))
     data = (_hash(file.name, file.read_text(encoding="utf-8")) for file in library_data(notebook))
     return _hash(_chapter_digest(*key), *data)[:16]
+
+
+def tables(notebook: Path, book: Path) -> str:
+    """Hash (16 hex digits) of what a chapter declares to read besides the library's data, as what others recorded; "" if nothing.
+
+    Of a recorded result only the numbers count.
+    """
+    files = [file for file in declared_files(notebook, book) if not file.resolve().is_relative_to(PACKAGE)]
+    said = []
+    for file in files:
+        if file.name == "result.json":
+            clauses = read_json(file)["clauses"].items()
+            text = f"{[(key, clause['value'], clause['control']) for key, clause in clauses]}"
+        else:
+            text = file.read_text(encoding="utf-8")
+        said.append(f"{file.relative_to(book)}\n{text}")
+    return _hash(*said)[:16] if said else ""
 
 
 def check_trains(notebook: Path, device: str, prefix: str = "") -> None:

@@ -60,12 +60,16 @@ class FlowConfig:
 
 
 class State(NamedTuple):
-    """A flow between two steps: particles; per member the time, and the integral of sum p |v|^2 so far; steps taken."""
+    """A flow between two steps: particles; per member the time, and the integral of sum p |v|^2 so far; steps taken.
+
+    `clock` is the sum of the steps as they were asked for: the time of a member whose steps `cap` has not shortened.
+    """
 
     mu: Particles
     time: Float[Tensor, " E"]
     dissipated: Float[Tensor, " E"]
     step: int = 0
+    clock: float = 0.0
 
 
 # What happens to the particles after a step of length dt (before `cap` shortens it), see ``births.py``
@@ -88,11 +92,15 @@ def _speed2(mu: Particles, v: Velocity) -> Float[Tensor, " E"]:
     return (mu.p * (v.a.square().sum(-1) + v.w.square().sum(-1))).sum(-1)
 
 
+def _after(state: State, mu: Particles, dt: Tensor, dissipated: Tensor) -> State:
+    return state._replace(mu=mu, time=state.time + dt, dissipated=dissipated, step=state.step + 1)
+
+
 def _euler(state: State, of: Callable[[Particles], Velocity], dt: Tensor, cap: float) -> State:
     v = of(state.mu)
     speed2 = _speed2(state.mu, v)
     dt = torch.minimum(dt, cap / speed2.sqrt().clamp(min=1e-300))
-    return State(_moved(state.mu, v, dt), state.time + dt, state.dissipated + dt * speed2, state.step + 1)
+    return _after(state, _moved(state.mu, v, dt), dt, state.dissipated + dt * speed2)
 
 
 def _rk4(state: State, of: Callable[[Particles], Velocity], dt: Tensor) -> State:
@@ -102,7 +110,7 @@ def _rk4(state: State, of: Callable[[Particles], Velocity], dt: Tensor) -> State
         return v.a, v.w, _speed2(mu, v)
 
     a, w, dissipated = runge_kutta(slope, (state.mu.a, state.mu.w, state.dissipated), dt)
-    return State(state.mu._replace(a=a, w=w), state.time + dt, dissipated, state.step + 1)
+    return _after(state, state.mu._replace(a=a, w=w), dt, dissipated)
 
 
 def _adaptive(state: State, of: Callable[[Particles], Velocity], dt: Tensor, tolerance: float) -> State:
@@ -123,15 +131,15 @@ def _adaptive(state: State, of: Callable[[Particles], Velocity], dt: Tensor, tol
     if not done.success:
         raise Diverged(f"time {float(state.time[0]):.6g}: {done.message}")
     dissipated = torch.as_tensor(done.y[:, -1]).split(sizes)[2].clone()
-    return State(unpack(done.y[:, -1]), state.time + dt, dissipated, state.step + 1)
+    return _after(state, unpack(done.y[:, -1]), dt, dissipated)
 
 
 def flow(
     kernel: Kernel, teacher: Particles, state: State, config: FlowConfig, change: Change | None = None
 ) -> tuple[State, pd.DataFrame]:
-    """Follow the flow from ``state`` (of ``start``, or where another run ended) to ``t_end``.
+    """Follow the flow from ``state`` (of ``start``, or where another run ended) until its clock is at ``t_end``.
 
-    A resumed run is the uninterrupted one unless `cap` has shortened a step: it counts from the largest time of a member.
+    A resumed run is the uninterrupted one.
 
     Args:
         teacher: one per member.
@@ -166,7 +174,7 @@ def flow(
 
     first = second_moment(state.mu)
     rows: list[tuple] = []
-    recorded, clock = 0.0, float(state.time.max())
+    recorded = 0.0
 
     def record() -> Tensor:
         now = of(state.mu).loss
@@ -177,8 +185,8 @@ def flow(
 
     try:
         losses = record()
-        while clock < config.t_end - 1e-12 and not bool((losses < config.stop_below).all()):
-            h = min(config.dt, config.t_end - clock)
+        while state.clock < config.t_end - 1e-12 and not bool((losses < config.stop_below).all()):
+            h = min(config.dt, config.t_end - state.clock)
             dt = torch.full((n_members,), h, dtype=state.mu.a.dtype)
             if config.method == "euler":
                 state = _euler(state, of, dt, config.cap)
@@ -186,9 +194,9 @@ def flow(
                 state = _rk4(state, of, dt) if config.method == "rk4" else _adaptive(state, of, dt, config.tolerance)
             if change is not None:
                 state = state._replace(mu=change(state, h))
-            clock, recorded = clock + h, recorded + h
-            if recorded >= config.every - 1e-9 or clock >= config.t_end - 1e-12:
+            state, recorded = state._replace(clock=state.clock + h), recorded + h
+            if recorded >= config.every - 1e-9 or state.clock >= config.t_end - 1e-12:
                 losses, recorded = record(), 0.0
     except (NonFinite, SingularCovariance) as cause:
-        raise Diverged(f"time {clock:.6g}, dt={config.dt}, {config.method}: {cause}") from cause
+        raise Diverged(f"time {state.clock:.6g}, dt={config.dt}, {config.method}: {cause}") from cause
     return state, pd.DataFrame(rows, columns=["member", "time", "loss", "dissipated", "drift"])

@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
-from torch.func import grad, jacrev, vmap
+from torch.autograd import grad
+from torch.func import jacrev, vmap
 
+from icl_lib.mean_field.batched_hessian import gradient_and_hessian
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import covariances
 from icl_lib.mean_field.measure import Particles, member
@@ -45,6 +47,8 @@ def hessian_product(
 ) -> Callable[[Float[Tensor, "E N q"]], Float[Tensor, "E N q"]]:
     """The map u -> (d2L/dtheta2) u on particle coordinates theta_i = (a_i, w_i), q = k + d; by autograd, O(N^2) memory.
 
+    The graph of the gradient is made once and kept; each product is one backward pass through it.
+
     Raises:
         ConfigError: a kernel without second derivatives.
         SingularCovariance: B cannot be inverted.
@@ -53,18 +57,18 @@ def hessian_product(
     _need_smooth(kernel)
     k = mu.a.shape[2]
     covariances(kernel, teacher, mu).m  # noqa: B018  raises where Sigma_mumu is singular or a teacher NaN
-    theta = torch.cat([mu.a, mu.w], dim=2)
-
-    def slope(theta: Tensor) -> Tensor:
-        return grad(lambda t: exact_loss(kernel, teacher, Particles(t[..., :k], t[..., k:], mu.p)).sum())(theta)
-
-    return lambda u: grad(lambda t: (slope(t) * u).sum())(theta)
+    theta = torch.cat([mu.a, mu.w], dim=2).detach().requires_grad_()
+    with torch.enable_grad():
+        (slope,) = grad(
+            exact_loss(kernel, teacher, Particles(theta[..., :k], theta[..., k:], mu.p)).sum(), theta, create_graph=True
+        )
+    return lambda u: grad(slope, theta, u, retain_graph=True)[0]
 
 
 def extreme_eigenvalues(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Tensor, "E 2"]:
     """Smallest and largest eigenvalue of the particle Hessian; dense up to ``DENSE`` coordinates, Lanczos beyond.
 
-    Raises what ``hessian_product`` does. The dense Hessian of many small members: ``batched_hessian.py``.
+    Raises what ``hessian_product`` does.
 
     >>> from icl_lib.mean_field.erf import Erf
     >>> from icl_lib.mean_field.saddles import SaddleConfig, saddle
@@ -73,22 +77,20 @@ def extreme_eigenvalues(kernel: Kernel, teacher: Particles, mu: Particles) -> Fl
     >>> bool(lowest < -1e-3), bool(largest > 0)
     (True, True)
     """
+    _need_smooth(kernel)
+    n, size = mu.a.shape[1], mu.a.shape[1] * (mu.a.shape[2] + mu.w.shape[2])
+    if size <= DENSE:
+        covariances(kernel, teacher, mu).m  # noqa: B018  as above
+        hessian = gradient_and_hessian(kernel, teacher, mu)[1].reshape(-1, size, size)
+        return torch.linalg.eigvalsh((hessian + hessian.mT) / 2)[:, [0, -1]]
     found = torch.zeros(len(mu.a), 2, dtype=mu.a.dtype)
+    start = torch.ones(size, dtype=mu.a.dtype).numpy()
     for e in range(len(mu.a)):
-        own, known = member(mu, e), member(teacher, e)
-        product = hessian_product(kernel, known, own)
-        n, q = mu.a.shape[1], mu.a.shape[2] + mu.w.shape[2]
-        size = n * q
-        if size <= DENSE:
-            basis = torch.eye(size, dtype=mu.a.dtype).reshape(size, 1, n, q)
-            hessian = vmap(product, chunk_size=64)(basis).reshape(size, size)
-            found[e] = torch.linalg.eigvalsh((hessian + hessian.T) / 2)[[0, -1]]
-            continue
+        product = hessian_product(kernel, member(teacher, e), member(mu, e))
 
-        def apply(u: object, product: Callable = product, n: int = n, q: int = q) -> object:
-            return product(torch.as_tensor(u).reshape(1, n, q)).flatten().numpy()
+        def apply(u: object, product: Callable = product) -> object:
+            return product(torch.as_tensor(u).reshape(1, n, -1)).flatten().numpy()
 
-        start = torch.ones(size, dtype=mu.a.dtype).numpy()
         operator = LinearOperator((size, size), matvec=apply, dtype=start.dtype)
         for side, which in enumerate(("SA", "LA")):
             found[e, side] = float(eigsh(operator, 1, which=which, v0=start, return_eigenvectors=False)[0])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from icl_lib.rng import generator
 from icl_lib.softmax import model
-from icl_lib.softmax.evaluate import BLOCK
+from icl_lib.softmax.evaluate import BLOCK, check_finite, check_members
 from icl_lib.softmax.model import Activations, Params, hinge, wrong
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
@@ -167,6 +167,7 @@ def evaluate_under(
         forward: of the model that was trained.
     """
     require_integer("n_prompts", n_prompts, 1)
+    check_members(models.params, patterns, models.seeds, tasks)
     rules = [replace(prompts, kappa_max=a.kappa_max) for a in assumed]
     table, noise = task_table(tasks), torch.tensor([a.label_noise for a in assumed])
     n_blocks, sums, largest = -(-n_prompts // BLOCK), torch.zeros(len(rules), 5, dtype=torch.float64), 0.0
@@ -174,6 +175,7 @@ def evaluate_under(
         drawn = sample_prompts(rules, table, models.seeds, patterns.counts, BLOCK, "eval", step)
         drawn = flipped(drawn, noise, models.seeds, "check", step)
         act, of_same = forward(models.params, patterns, drawn), drawn.same_pattern()
+        check_finite(act.output, models.seeds)
         loss, margin = hinge(act, drawn), drawn.target * act.output
         size = act.attention.abs()
         measured = (wrong(act, drawn), loss > 0, loss, margin, (size * of_same).sum(-1) / size.sum(-1))

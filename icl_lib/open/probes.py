@@ -7,7 +7,7 @@ import torch
 
 from icl_lib.rng import generator
 from icl_lib.softmax import model
-from icl_lib.softmax.evaluate import BLOCK
+from icl_lib.softmax.evaluate import BLOCK, check_finite, check_members
 from icl_lib.softmax.floors import exact_counts
 from icl_lib.softmax.model import Activations, wrong
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
@@ -57,12 +57,15 @@ def errors_without(
         partner_too: take away the partner's contexts as well; nothing is then left to go by.
     """
     require_integer("n_prompts", n_prompts, 1)
+    check_members(models.params, models.patterns, models.seeds, tasks)
     own, partner = exact_counts(prompts.alpha, prompts.n_context)
     table, n_blocks, seeds = task_table(tasks), -(-n_prompts // BLOCK), models.seeds
     n_errors = torch.zeros(len(seeds), dtype=torch.float64)
     for step in range(n_blocks):
         drawn = sample_prompts([prompts] * len(seeds), table, seeds, models.patterns.counts, BLOCK, "eval", step)
         less = take_away(drawn, models.patterns.n_relevant, own, partner * partner_too, seeds, step)
-        n_errors += wrong(forward(models.params, models.patterns, less), less).sum(1, dtype=torch.float64)
+        act = forward(models.params, models.patterns, less)
+        check_finite(act.output, seeds)
+        n_errors += wrong(act, less).sum(1, dtype=torch.float64)
     seen = n_blocks * BLOCK
     return pd.DataFrame({"seed": seeds, "n_prompts": seen, "n_errors": n_errors, "error": n_errors / seen})

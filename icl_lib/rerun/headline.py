@@ -1,11 +1,11 @@
 """The chapter's headline measures, as a run found them and as they are committed."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from icl_lib.paths import read_json
 from icl_lib.rerun.book import ChapterFile
 
 NOTE = (
@@ -34,7 +34,7 @@ def headline(chapter: ChapterFile, out: Path) -> str:
 
 def _clauses(file: Path) -> dict[str, Any]:
     """The clauses of a result; none if there is no such file."""
-    return dict(json.loads(file.read_text(encoding="utf-8")).get("clauses", {})) if file.is_file() else {}
+    return dict(read_json(file).get("clauses", {})) if file.is_file() else {}
 
 
 def _plain(text: str) -> str:

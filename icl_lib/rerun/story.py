@@ -4,12 +4,12 @@ The chapter's text, alternative texts of figures and lines of provenance were wr
 they are, and figures name the run's own files.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from icl_lib.paths import read_json
 from icl_lib.rerun.book import ChapterFile
 from icl_lib.rerun.headline import headline
 
@@ -56,7 +56,7 @@ def _top(chapter: ChapterFile, changed: Mapping[str, object], stamp: Mapping[str
     if changed:
         yield f"**Exploratory run**, not at the ledger's setting: {in_words(changed)}."
     results = [folder / chapter.id / "result.json" for folder in (out, chapter.book / "figures")]
-    found, book = (json.loads(f.read_text(encoding="utf-8")).get("verdict") if f.is_file() else None for f in results)
+    found, book = (read_json(f).get("verdict") if f.is_file() else None for f in results)
     if found:
         said = f" The book's verdict, at the ledger's setting: {book}." if book else ""
         yield f"**Verdict of this run: {found}.**{said}"

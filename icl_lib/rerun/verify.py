@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from icl_lib.locks import workplace
-from icl_lib.paths import read_yaml
+from icl_lib.paths import read_json, read_yaml
 from icl_lib.rerun.book import ChapterFile
 
 BY_ROUNDING = (
     "decided-by-rounding"  # tag of a cell whose numbers another processor does not repeat; the chapter says so
 )
-PROVENANCE = ("code_hash", "versions")  # said apart from the numbers
+PROVENANCE = ("code_hash", "tables", "versions")  # said apart from the numbers
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def verify(chapter: ChapterFile, *, full: bool = False, on_cell: Callable[[], No
         remarks = [] if smaller is None else ["at the smaller setting of the tests"]
         recorded, found = chapter.book / "figures" / chapter.id / "result.json", work / chapter.id / "result.json"
         if smaller is None and recorded.is_file():
-            more, said = _results(json.loads(recorded.read_text(encoding="utf-8")), found)
+            more, said = _results(read_json(recorded), found)
             differences, remarks, compared = [*differences, *more], [*remarks, *said], compared + 1
         return Comparison(differences, remarks, compared)
 
@@ -89,6 +89,8 @@ def _results(recorded: Mapping[str, Any], file: Path) -> tuple[list[str], list[s
     found = json.loads(file.read_text(encoding="utf-8"))
     names = [n for n in {**recorded, **found} if n not in PROVENANCE and not near_value(recorded.get(n), found.get(n))]
     differences = [f"result.json: {name} is not the recorded one" for name in names]
+    if recorded.get("tables") != found.get("tables"):
+        differences.append("result.json: tables that it reads have been recorded anew since it was recorded")
     if recorded.get("code_hash") != found.get("code_hash"):
         differences.append("result.json: the code has changed since it was recorded")
     other = recorded.get("versions") != found.get("versions")

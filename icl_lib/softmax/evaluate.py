@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from icl_lib.softmax import model
 from icl_lib.softmax.model import hinge, wrong
@@ -20,6 +21,34 @@ GROUP = 10  # members at a time: of more, the prompts do not fit in the cache
 
 class NonFinite(RuntimeError):
     """A member's outputs are NaN or infinite: no loss or error of it means anything. The message names member and seed."""
+
+
+def check_finite(outputs: Tensor, seeds: Sequence[int], members: Sequence[int] | None = None) -> None:
+    """Refuse outputs (E, ...) that are NaN or infinite.
+
+    Args:
+        seeds: of all members.
+        members: which ones the outputs are of, by default all.
+
+    Raises:
+        icl_lib.softmax.evaluate.NonFinite: naming the first such member.
+    """
+    finite = outputs.flatten(1).isfinite().all(1).tolist()
+    if not all(finite):
+        bad = (range(len(seeds)) if members is None else members)[finite.index(False)]
+        raise NonFinite(f"member {bad}, seed {seeds[bad]}: outputs are not finite")
+
+
+def check_members(params: NamedTuple, patterns: Patterns, seeds: Sequence[int], tasks: Sequence[Tasks]) -> None:
+    """Refuse weights, patterns and tasks that are not one entry per seed, and tasks of unknown patterns.
+
+    Raises:
+        ConfigError: naming which.
+    """
+    for name, given in (("params", params[0]), ("patterns", patterns.basis), ("tasks", tasks)):
+        require(len(given) == len(seeds), name, len(given), f"one entry per seed, {len(seeds)}")
+    for of_member in tasks:
+        check_tasks(of_member, patterns.n_relevant, require_cover=False)
 
 
 def select(params: Any, members: Sequence[int]) -> Any:
@@ -59,10 +88,8 @@ def evaluate_params(
         icl_lib.softmax.evaluate.NonFinite: if outputs are NaN or infinite, as those of a member that has diverged.
     """
     require(n_prompts >= 1, "n_prompts", n_prompts, "at least 1")
-    for name, given in (("params", params[0]), ("patterns", patterns.basis), ("tasks", tasks), ("prompts", prompts)):
-        require(len(given) == len(seeds), name, len(given), f"one entry per seed, {len(seeds)}")
-    for of_member in tasks:
-        check_tasks(of_member, patterns.n_relevant, require_cover=False)
+    check_members(params, patterns, seeds, tasks)
+    require(len(prompts) == len(seeds), "prompts", len(prompts), f"one entry per seed, {len(seeds)}")
     size = BLOCK if block is None else block
     sums, largest = torch.zeros(len(seeds), 5, dtype=torch.float64), torch.zeros(len(seeds))
     seen, active, step = torch.zeros(len(seeds), 1, dtype=torch.int64), list(range(len(seeds))), 0
@@ -72,10 +99,7 @@ def evaluate_params(
             drawn = sample_prompts(rules, table, [seeds[i] for i in group], patterns.counts, size, "eval", step)
             frame = patterns._replace(basis=patterns.basis[group])
             act = forward(select(params, group), frame, drawn)
-            finite = act.output.isfinite().all(1).tolist()
-            if not all(finite):
-                bad = group[finite.index(False)]
-                raise NonFinite(f"member {bad}, seed {seeds[bad]}: outputs are not finite")
+            check_finite(act.output, seeds, group)
             mass, loss = (act.attention * drawn.same_pattern()).sum(-1), hinge(act, drawn)
             largest[group] = torch.maximum(largest[group], act.output.abs().amax(1))
             measured = (wrong(act, drawn), loss > 0, loss, mass, drawn.target * act.output)

@@ -56,7 +56,8 @@ def disturb(
     gens = [generator(seed, "noise", step) for seed in seeds]
     flips = torch.stack([torch.rand(prompts.label.shape[1:], generator=g) < noise.label for g in gens])
     tokens = prompts._replace(label=torch.where(flips, -prompts.label, prompts.label)).dense(patterns)
-    size = noise.input * patterns.relevant.norm(dim=-1).mean() / patterns.d_x**0.5
+    beta = patterns.relevant.norm(dim=-1).mean(-1)  # of each member
+    size = (noise.input * beta / patterns.d_x**0.5)[:, None, None, None]
     shape = (tokens.shape[1], patterns.d_x, tokens.shape[-1])
     tokens[:, :, : patterns.d_x] += size * torch.stack([torch.randn(shape, generator=g) for g in gens])
     return tokens

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from icl_lib.rng import generator
-from icl_lib.softmax.evaluate import BLOCK
+from icl_lib.softmax.evaluate import BLOCK, check_finite, check_members
 from icl_lib.softmax.model import Params, forward
 from icl_lib.softmax.noise import Noise, disturb, forward_dense
 from icl_lib.softmax.patterns import Patterns
@@ -107,8 +107,13 @@ def evaluate_pruned(
     Returns:
         One row per member and mask: member, mask, seed, n_prompts, n_errors (F = 0 counts half), n_lossy,
         largest_output, error, hinge, margin (mean of z F).
+
+    Raises:
+        ConfigError: for no prompts, tasks of unknown patterns, and anything that is not one entry per seed.
+        icl_lib.softmax.evaluate.NonFinite: if outputs are NaN or infinite.
     """
     require_integer("n_prompts", n_prompts, 1)
+    check_members(params, patterns, seeds, tasks)
     require(kept.shape[::2] == params.a.shape, "kept", tuple(kept.shape), "a mask for every member and neuron")
     table, n_blocks = task_table(tasks), -(-n_prompts // BLOCK)
     weights = (params.a[:, None] * kept).mT  # (E, m, R)
@@ -120,6 +125,7 @@ def evaluate_pruned(
         else:
             hidden = forward_dense(params, disturb(drawn, patterns, noise, seeds, step)).hidden
         margin = drawn.target[..., None] * (hidden @ weights)  # (E, B, R)
+        check_finite(margin, seeds)
         loss, wrong = (1 - margin).relu(), 1 - (margin > 0).double() - 0.5 * (margin == 0)
         top = torch.maximum(top, margin.abs().amax(1))
         for i, measured in enumerate((wrong, loss > 0, loss, margin)):

@@ -13,6 +13,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
+from icl_lib.lineage import tables
 from icl_lib.paths import write_json
 from icl_lib.rerun import compare
 from icl_lib.validate import ConfigError
@@ -352,6 +353,28 @@ def test_record_takes_only_what_has_just_run(book: Path) -> None:
     edit(book / "chapters/one.ipynb", "1.5", "2.5")
     edit(book / "chapters/two.ipynb", "1.5", "2.5")
     assert recorded(CHAPTER="two").splitlines() == ["recorded figures/two/result.json", "1 files rewritten"]
+
+
+def test_what_reads_recorded_tables_is_recorded_after_them(book: Path) -> None:
+    """In one command: a chapter that ran before they were recorded runs once more."""
+    chapter(book / "chapters/one.ipynb", WRITE + "\n(folder / 'rate.csv').write_text('rate,0.5')")
+    read = """from pathlib import Path
+from icl_lib import lineage, paths
+folder = paths.out_dir() / name
+tables = lineage.tables(paths.root() / "chapters/two.ipynb", paths.root())
+rate = paths.root() / "figures/one/rate.csv"
+paths.write_json(folder / "result.json", {"rate": rate.read_text() if rate.is_file() else "", "tables": tables})"""
+    chapter(book / "chapters/two.ipynb", read)
+    two = nbformat.read(book / "chapters/two.ipynb", 4)
+    two.metadata["icl"] = {"reads": ["figures/one/*.csv"]}
+    nbformat.write(two, book / "chapters/two.ipynb")
+    for value in ("0.5", "0.75"):
+        edit(book / "chapters/one.ipynb", "rate,0.5", f"rate,{value}")
+        assert doit("collect").returncode == 0
+        done = subprocess.run([sys.executable, "-m", "tools.record"], capture_output=True, text=True)
+        found = json.loads((book / "figures/two/result.json").read_text(encoding="utf-8"))
+        assert found["rate"] == f"rate,{value}", done.stderr
+        assert found["tables"] == tables(book / "chapters/two.ipynb", book)
 
 
 def git_state() -> str:

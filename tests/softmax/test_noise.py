@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from icl_lib.softmax.evaluate import NonFinite
 from icl_lib.softmax.model import ModelConfig, forward
 from icl_lib.softmax.noise import Noise, disturb, forward_dense
 from icl_lib.softmax.patterns import PatternConfig
@@ -50,6 +51,40 @@ def test_members_draw_their_own_noise_and_steps_differ() -> None:
     frame = ENSEMBLE.patterns._replace(basis=ENSEMBLE.patterns.basis[1:])
     assert torch.equal(both[1:], disturb(one, frame, Noise(0.2, 0.3), [5], 0))
     assert not torch.equal(both, disturb(PROMPTS, ENSEMBLE.patterns, Noise(0.2, 0.3), [1, 5], 1))
+
+
+def test_noise_is_relative_to_the_beta_of_each_member() -> None:
+    basis = ENSEMBLE.patterns.basis * torch.tensor([1.0, 5.0])[:, None, None]
+    frame = ENSEMBLE.patterns._replace(basis=basis)
+    noisy = disturb(PROMPTS, frame, Noise(input=0.5), [1, 5], 0) - PROMPTS.dense(frame)
+    size = noisy[:, :, :9].square().sum(2).mean((1, 2))
+    torch.testing.assert_close(size, (0.5 * 2.0 * torch.tensor([1.0, 5.0])) ** 2, rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("tasks", [all_tasks(4)], "tasks=1: must be one entry per seed, 2"),
+        ("tasks", [((0, 9),)] * 2, "tasks"),
+        ("seeds", [1], "params=2: must be one entry per seed, 1"),
+    ],
+)
+def test_pruned_evaluation_refuses_what_is_not_one_entry_a_member(name: str, value: object, message: str) -> None:
+    given = {"seeds": [1, 5], "tasks": [all_tasks(4)] * 2, name: value}
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        evaluate_pruned(
+            ENSEMBLE.params, ENSEMBLE.patterns, prompts=PromptConfig(n_context=6), n_prompts=5,
+            kept=torch.ones(2, 1, 10, dtype=torch.bool), **given,
+        )  # fmt: skip
+
+
+def test_a_member_that_is_not_finite_has_no_pruned_error() -> None:
+    broken = ENSEMBLE.params._replace(a=ENSEMBLE.params.a * torch.tensor([[1.0], [torch.nan]]))
+    with pytest.raises(NonFinite, match="^member 1, seed 5: outputs are not finite$"):
+        evaluate_pruned(
+            broken, ENSEMBLE.patterns, [1, 5], [all_tasks(4)] * 2, PromptConfig(n_context=6),
+            torch.ones(2, 1, 10, dtype=torch.bool), 5,
+        )  # fmt: skip
 
 
 def test_labels_that_are_always_flipped_turn_the_answer_around() -> None:

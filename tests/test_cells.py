@@ -1,0 +1,87 @@
+"""Cells that a kernel has run against the saved ones."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nbclient import NotebookClient
+
+from icl_lib.cells import are_saved
+from icl_lib.lineage import chapter_code
+from icl_lib.paths import root
+from icl_lib.rerun import kernel
+
+SAVED = ["n: int = 3  # how many", "import math\nbegun = n", "x = math.sqrt(n)", "y = 2 * x"]
+
+
+@pytest.mark.parametrize(
+    ("ran", "begun", "same"),
+    [
+        (SAVED, 1, True),
+        (SAVED[:3], 1, True),
+        (["", *SAVED], 2, True),
+        ([SAVED[0], "# Parameters\nn = 5", *SAVED[1:]], 2, True),
+        ([SAVED[0], SAVED[1], "x = math.sqrt( n )  # spaces and words", SAVED[3]], 1, True),
+        ([SAVED[0], SAVED[1], "%matplotlib inline", *SAVED[2:]], 1, True),
+        ([SAVED[0], SAVED[1], "x = = 1", *SAVED[2:]], 1, True),
+        ([*SAVED, "n = 7", *SAVED[1:]], 5, True),
+        ([SAVED[0], SAVED[1], "x = math.sqrt(n + 1)"], 1, False),
+        ([SAVED[0], SAVED[1], "n = 7", SAVED[2]], 1, False),
+        ([SAVED[0], SAVED[1], SAVED[2], SAVED[2], SAVED[3]], 1, False),
+        ([SAVED[0], SAVED[1], SAVED[3]], 1, False),
+        ([SAVED[0], "import math\nbegun = n + 1", SAVED[2]], 1, False),
+        ([SAVED[0], "math.sqrt = abs", *SAVED[1:]], 2, False),
+    ],
+    ids=[
+        *(
+            "as saved",
+            "begun",
+            "empty first",
+            "injected",
+            "reformatted",
+            "magic",
+            "no Python",
+            "again with another value",
+        ),
+        *("edited", "value set later", "twice", "left out", "other beginning", "patched before"),
+    ],
+)
+def test_what_is_a_run_of_the_saved_cells(ran: Sequence[str], begun: int, same: bool) -> None:
+    assert are_saved(ran, begun, SAVED) == same
+
+
+@given(st.permutations(SAVED[1:]))
+def test_only_one_order_is_the_saved_one(order: list[str]) -> None:
+    assert are_saved([SAVED[0], *order], 1, SAVED) == (order == SAVED[1:])
+
+
+@pytest.mark.parametrize("edit", [False, True])
+def test_a_result_of_cells_that_are_not_saved_has_not_the_chapters_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edit: bool
+) -> None:
+    (tmp_path / "claims.yml").write_bytes((root() / "claims.yml").read_bytes())
+    cells = [
+        nbformat.v4.new_code_cell("n_seeds: int = 2  # replications", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("from icl_lib.chapter import Chapter\nchapter = Chapter('L1', globals())"),
+        nbformat.v4.new_code_cell(
+            "import matplotlib.pyplot as plt\nimport pandas as pd\nx = 1\n"
+            "chapter.figure(plt.figure(), 'f', pd.DataFrame({'x': [x]}))"
+        ),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    saved = tmp_path / "chapters" / "softmax" / "L1_in_domain.ipynb"
+    saved.parent.mkdir(parents=True)
+    nbformat.write(notebook, saved)
+    if edit:
+        cells[-1].source = cells[-1].source.replace("x = 1", "x = 2")
+    monkeypatch.setenv("ICL_BOOK_OUT", str(tmp_path / "out"))
+    place = {"metadata": {"path": str(saved.parent)}}
+    NotebookClient(notebook, resources=place, kernel_manager_class=kernel.Manager).execute()
+    kept = json.loads((tmp_path / "out" / "L1" / "f.json").read_text(encoding="utf-8"))
+    code = chapter_code(saved)
+    assert kept["code_hash"] == (f"{code}-edited" if edit else code)
+    assert ("cells edited" in str(cells[-1].outputs)) == edit
