@@ -1,6 +1,7 @@
 """Cells that a kernel has run against the saved ones."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,9 +61,7 @@ def test_only_one_order_is_the_saved_one(order: list[str]) -> None:
 
 
 @pytest.mark.parametrize("edit", [False, True])
-def test_a_result_of_cells_that_are_not_saved_has_not_the_chapters_hash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edit: bool
-) -> None:
+def test_a_result_of_cells_that_are_not_saved_has_not_the_chapters_hash(tmp_path: Path, edit: bool) -> None:
     (tmp_path / "claims.yml").write_bytes((root() / "claims.yml").read_bytes())
     cells = [
         nbformat.v4.new_code_cell("n_seeds: int = 2  # replications", metadata={"tags": ["parameters"]}),
@@ -78,9 +77,11 @@ def test_a_result_of_cells_that_are_not_saved_has_not_the_chapters_hash(
     nbformat.write(notebook, saved)
     if edit:
         cells[-1].source = cells[-1].source.replace("x = 1", "x = 2")
-    monkeypatch.setenv("ICL_BOOK_OUT", str(tmp_path / "out"))
     place = {"metadata": {"path": str(saved.parent)}}
-    NotebookClient(notebook, resources=place, kernel_manager_class=kernel.Manager).execute()
+    (tmp_path / "kernel").mkdir()
+    with kernel.isolated(tmp_path / "kernel"):
+        os.environ["ICL_BOOK_OUT"] = str(tmp_path / "out")
+        NotebookClient(notebook, resources=place, kernel_manager_class=kernel.Manager).execute()
     kept = json.loads((tmp_path / "out" / "L1" / "f.json").read_text(encoding="utf-8"))
     code = chapter_code(saved)
     assert kept["code_hash"] == (f"{code}-edited" if edit else code)

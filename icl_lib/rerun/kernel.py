@@ -22,6 +22,7 @@ from icl_lib.paths import write_atomic
 from icl_lib.source import PACKAGE
 
 FOLDER = "IPYTHONDIR"  # the variable that names a kernel's own folder
+LONGEST = 95  # bytes; a socket has a number, too, and its name may have 103 on macOS
 PATIENCE = 600  # seconds in which a kernel has to answer: it imports torch first, which takes its time on a slow disk
 # What would reach into a chapter from outside.
 DROPPED = ("PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "PYTHONINSPECT", "MPLBACKEND")
@@ -36,9 +37,19 @@ class OurKernel(KernelSpecManager):
 
 
 class Manager(AsyncKernelManager):
-    """Starts that kernel, for papermill."""
+    """Starts that kernel, for papermill.
+
+    Where the kernel has a folder of its own, both speak through sockets in it. Ports are found free first and taken later: if
+    another program takes one meanwhile, the connection is given up and its next message waits for ever.
+    """
 
     kernel_spec_manager = Instance(OurKernel, ())
+
+    def __init__(self, **kwargs: Any) -> None:
+        sockets = f"{os.environ.get(FOLDER, '')}/socket"
+        if sockets.startswith("/") and len(os.fsencode(sockets)) < LONGEST:
+            kwargs = {"transport": "ipc", "ip": sockets, **kwargs}
+        super().__init__(**kwargs)
 
 
 @contextlib.contextmanager

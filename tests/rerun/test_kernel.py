@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,6 +12,7 @@ import nbformat
 import pytest
 
 from icl_lib import figures, provenance
+from icl_lib.rerun import kernel
 from icl_lib.rerun.book import find
 from icl_lib.rerun.execute import run
 from tests.rerun.toy import LIBRARY, environment, icl, make_book
@@ -97,3 +99,22 @@ def test_a_kernel_needs_no_home(strict: Path, tmp_path: Path) -> None:
     text = (tmp_path / "out/T1_toy.ipynb").read_text(encoding="utf-8")
     assert '"name": "stderr"' not in text
     assert os.environ.get("IPYTHONDIR") != str(tmp_path)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_kernel_speaks_through_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deep: bool) -> None:
+    """Not through ports, which another program may take between the search and the start; unless the name is too long."""
+    folder = Path(tempfile.mkdtemp(prefix="k")) / ("long" * 30 if deep else "own")
+    with kernel.isolated(folder):
+        manager = kernel.Manager(kernel_name="python3")
+    assert manager.transport == ("tcp" if deep else "ipc")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(6 * 7)")])
+    source = tmp_path / "n.ipynb"
+    nbformat.write(notebook, source)
+    (tmp_path / "claims.yml").write_text("{}", encoding="utf-8")
+    if deep:
+        monkeypatch.setenv("TMPDIR", str(tmp_path / ("long" * 30)))
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        (tmp_path / ("long" * 30)).mkdir()
+    assert run(source, tmp_path / "ran.ipynb", tmp_path / "out") is None
+    assert nbformat.read(tmp_path / "ran.ipynb", 4).cells[0].outputs[0].text == "42\n"
