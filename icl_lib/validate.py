@@ -1,6 +1,8 @@
 """How this library refuses a bad value: one exception, one message that names field, value and what is allowed."""
 
 import math
+import os
+from collections.abc import Sequence
 from numbers import Integral, Rational, Real
 
 
@@ -54,6 +56,26 @@ def require_integer(
 def require_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuse anything but one of `choices`."""
     require(isinstance(value, str) and value in choices, field, value, "one of " + ", ".join(map(repr, choices)))
+
+
+def require_members(field: str, values: object) -> None:
+    """Refuse anything but a list or tuple with at least one entry: an ensemble has one per member.
+
+    >>> require_members("configs", "L1")
+    Traceback (most recent call last):
+    ...
+    icl_lib.validate.ConfigError: configs='L1': must be a list with one entry per member, at least one
+    """
+    ok = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
+    require(ok, field, values, "a list with one entry per member, at least one")
+
+
+def require_memory(field: str, value: object, n_bytes: float) -> None:
+    """Refuse what needs more bytes than this machine has, before any is taken."""
+    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    require(
+        n_bytes <= has, field, value, f"smaller: it takes {n_bytes / 2**30:.3g} GiB, this machine has {has / 2**30:.3g}"
+    )
 
 
 def _float(value: object) -> float:

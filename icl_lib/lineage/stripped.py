@@ -6,7 +6,7 @@ from functools import cache
 
 STATEMENTS = ("body", "orelse", "finalbody")
 # Which arguments of `validate`'s functions decide: the others name the value and say what is allowed.
-CONDITIONS = {"require": slice(0, 1)} | dict.fromkeys(
+CONDITIONS = {"require": slice(0, 1), "require_members": slice(1, 2), "require_memory": slice(2, 3)} | dict.fromkeys(
     ("require_number", "require_integer", "require_choice"), slice(1, 4)
 )
 

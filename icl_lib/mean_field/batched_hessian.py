@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.autograd import grad
 
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.measure import Particles
+from icl_lib.mean_field.measure import Particles, check_teacher
+from icl_lib.validate import require_memory
 
 
 def _pairs(kernel: Kernel, w: Float[Tensor, "E N d"], v: Float[Tensor, "E M d"]) -> tuple[Tensor, ...]:
@@ -39,7 +40,9 @@ def gradient_and_hessian(
     >>> slope.shape, bend.shape
     (torch.Size([1, 5, 6]), torch.Size([1, 5, 6, 5, 6]))
     """
+    check_teacher(teacher, mu)
     n, k, q = *mu.a.shape[1:], mu.a.shape[2] + mu.w.shape[2]
+    require_memory("particles", tuple(mu.w.shape), 16.0 * len(mu.a) * (n * q) ** 2)
     u, known = mu.a * mu.p[..., None], teacher.a * teacher.p[..., None]
     value, slope, own, mixed = _pairs(kernel, mu.w, torch.cat([mu.w, teacher.w], 1))
     inner, mixed = value[:, :, :n], mixed[:, :, :n]

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.measure import Particles, covariance, inverse_root
+from icl_lib.mean_field.measure import Particles, check_teacher, covariance, inverse_root
 
 
 class NonFinite(RuntimeError):
@@ -55,7 +55,12 @@ class Velocity(NamedTuple):
 
 
 def covariances(kernel: Kernel, teacher: Particles, mu: Particles) -> Covariances:
-    """A, B and C; O(N^2) time, O(N) memory."""
+    """A, B and C; O(N^2) time, O(N) memory.
+
+    Raises:
+        ConfigError: a teacher of other members or inputs than the particles; single precision.
+    """
+    check_teacher(teacher, mu)
     return Covariances(
         covariance(kernel, teacher, mu), covariance(kernel, mu, mu), covariance(kernel, teacher, teacher)
     )
@@ -107,6 +112,7 @@ def velocity(kernel: Kernel, teacher: Particles, mu: Particles, c: Float[Tensor,
         c: Sigma_{mu° mu°} where it is known, which a flow computes once.
 
     Raises:
+        ConfigError: a teacher of other members or inputs than the particles; single precision.
         SingularCovariance: B cannot be inverted.
         icl_lib.mean_field.landscape.NonFinite: a result is NaN or infinite.
 
@@ -117,6 +123,7 @@ def velocity(kernel: Kernel, teacher: Particles, mu: Particles, c: Float[Tensor,
     >>> v.a.shape, v.w.shape, bool(v.loss > 0)
     (torch.Size([1, 50, 2]), torch.Size([1, 50, 4]), True)
     """
+    check_teacher(teacher, mu)
     f, q = _features(kernel, teacher, mu, mu.w)
     weighted, known = mu.a * mu.p[..., None], teacher.a * teacher.p[..., None]
     c = covariance(kernel, teacher, teacher) if c is None else c

@@ -14,7 +14,15 @@ from torch import Tensor
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.rng import generator
 from icl_lib.twin import twinned
-from icl_lib.validate import ConfigError, require, require_choice, require_integer, require_number
+from icl_lib.validate import (
+    ConfigError,
+    require,
+    require_choice,
+    require_integer,
+    require_members,
+    require_memory,
+    require_number,
+)
 
 
 class Particles(NamedTuple):
@@ -34,6 +42,7 @@ def check_particles(mu: Particles) -> None:
     shapes = [tuple(part.shape) for part in mu]
     ok = [len(s) for s in shapes] == [3, 3, 2] and shapes[0][:2] == shapes[1][:2] == shapes[2]
     require(ok, "particles", shapes, "of shapes (E, N, k), (E, N, d), (E, N)")
+    check_dtype(mu)
     for field, part in zip(mu._fields, mu, strict=True):
         if not part.isfinite().all():
             raise ConfigError(
@@ -44,6 +53,20 @@ def check_particles(mu: Particles) -> None:
     require(off < 1e-9, "p", off, "masses that sum to 1 (the value is how far they are off)")
     _, n, k = mu.a.shape
     require(k <= n, "k", k, f"at most N = {n}, since h has no more independent outputs than particles")
+
+
+def check_dtype(mu: Particles) -> None:
+    """Refuse particles in single precision, or only some of them: what is inverted here needs all digits."""
+    kinds = [str(part.dtype).removeprefix("torch.") for part in mu]
+    require(set(kinds) == {"float64"}, "particles", dict(zip(mu._fields, kinds, strict=True)), "of float64")
+
+
+def check_teacher(teacher: Particles, mu: Particles) -> None:
+    """Refuse a teacher that is not one per member, with the same inputs, both in double precision."""
+    for one in (teacher, mu):
+        check_dtype(one)
+    ours, its = ((part.w.shape[0], part.w.shape[2]) for part in (mu, teacher))
+    require(ours == its, "teacher", its, f"of the particles' number of members and inputs (E, d), {ours}")
 
 
 def stack(members: Sequence[Particles]) -> Particles:
@@ -198,10 +221,12 @@ def teachers(configs: Sequence[TeacherConfig], kernel: Kernel) -> Particles:
     >>> torch.allclose(covariance(Erf(), teacher, teacher)[0], torch.tensor([1.0, 0.5]).double().diag())
     True
     """
+    require_members("configs", configs)
     return stack([_teacher(c, kernel) for c in configs])
 
 
 def _start(config: InitConfig) -> Particles:
+    require_memory("n", config.n, 16.0 * config.n * (config.d + config.k))
     gen = generator(config.seed, "particles")
     w, a = _normal(gen, config.n, config.d), _normal(gen, config.n, config.k)
     if config.axes is None:
@@ -223,4 +248,5 @@ def initial_particles(configs: Sequence[InitConfig]) -> Particles:
     >>> mu.a.shape, mu.w.shape, round(float(mu.p.sum(-1)[0]), 6)
     (torch.Size([3, 50, 2]), torch.Size([3, 50, 4]), 1.0)
     """
+    require_members("configs", configs)
     return stack([_start(c) for c in configs])

@@ -20,7 +20,7 @@ from icl_lib.rng import generator
 from icl_lib.softmax.attention import softmax
 from icl_lib.softmax.patterns import PatternConfig, Patterns
 from icl_lib.softmax.prompts import Prompts
-from icl_lib.validate import require, require_integer, require_number
+from icl_lib.validate import require, require_integer, require_memory, require_number
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ def init_params(model: ModelConfig, patterns: PatternConfig, seed: int) -> Param
     """Initial weights of one member (ensemble dimension 1), from the stream (seed, "init")."""
     gen = generator(seed, "init")
     d = patterns.d_x + patterns.d_y
+    require_memory("m", model.m, 8.0 * model.m * d)  # drawn, and times xi
     on_inputs = torch.zeros(d)
     on_inputs[: patterns.d_x] = float(model.delta)
     w_o = float(model.xi) * torch.randn(1, model.m, d, generator=gen)

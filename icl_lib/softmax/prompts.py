@@ -17,7 +17,7 @@ from icl_lib.rng import generator
 from icl_lib.softmax.floors import READINGS, exact_counts
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.validate import require, require_choice, require_integer, require_number
+from icl_lib.validate import require, require_choice, require_integer, require_members, require_memory, require_number
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,10 @@ def sample_prompts(
     >>> bool((prompts.same_pattern().sum(-1) == 3).all())
     True
     """
+    require_members("configs", configs)
     l, n_idr, n_other = configs[0].n_context, n_patterns[0], 2 * (n_patterns[0] - 2)
     require(len({(c.n_context, c.reading) for c in configs}) == 1, "configs", configs, "alike in n_context and reading")
+    require_memory("n_prompts, n_context", (n_prompts, l), 16.0 * len(seeds) * l * n_prompts)
     u = _uniform(seeds, purpose, step, (2 * l + 3) * n_prompts)
     u_context, u_other = u[:, : 2 * l * n_prompts].view(-1, 2, n_prompts, l).unbind(1)
     u_query, u_task, u_side = u[:, 2 * l * n_prompts :].view(-1, 3, n_prompts).unbind(1)

@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.device import compute_device, moved
+from icl_lib.device import check_device, compute_device, moved
 from icl_lib.rng import generator
 from icl_lib.softmax.model import ModelConfig, Params, backward, hinge, init_params
 from icl_lib.softmax.patterns import PatternConfig, Patterns, draw_patterns, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, TaskTable, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks, check_tasks
 from icl_lib.twin import twinned
-from icl_lib.validate import require, require_integer, require_number
+from icl_lib.validate import require, require_integer, require_members, require_number
 
 CHUNK = 8  # steps whose prompts are drawn together; part of the random stream, so not a setting
 EXPLODED = 1e3  # the hinge loss starts at 1 or below; a mean above this is divergence
@@ -127,11 +127,13 @@ class Ensemble(NamedTuple):
 
 def stacked_patterns(configs: Sequence[Any]) -> Patterns:
     """Each member's own frame of patterns, (E, ...); configs of any network."""
+    require_members("configs", configs)
     return stack_patterns([draw_patterns(c.patterns, c.seed) for c in configs])
 
 
 def initial_state(configs: Sequence[TrainConfig]) -> State:
     """Untrained weights of every member."""
+    require_members("configs", configs)
     members = [init_params(c.model, c.patterns, c.seed) for c in configs]
     members = [Params(*(twinned(weight, c.seed) for weight in p)) for p, c in zip(members, configs, strict=True)]
     params = Params(*(torch.cat(parts) for parts in zip(*members, strict=True)))
@@ -192,6 +194,8 @@ def train_steps(
     require(
         len({c.shape() for c in configs}) == 1, "configs", "ensemble", "alike in shape: sizes, n_context, batch_size"
     )
+    if device is not None:
+        check_device(str(device))
     device = compute_device() if device is None else torch.device(device)
     patterns = stacked_patterns(configs) if patterns is None else patterns
     patterns = patterns._replace(basis=patterns.basis.to(device))
@@ -236,6 +240,7 @@ def train(
     >>> ensemble.seeds, ensemble.losses.shape
     ([0, 1, 2], torch.Size([3, 2]))
     """
+    require_members("configs", configs)
     require(len({c.n_steps for c in configs}) == 1, "n_steps", {c.n_steps for c in configs}, "the same for all members")
     patterns, state = stacked_patterns(configs), start or initial_state(configs)
     total = configs[0].n_steps
