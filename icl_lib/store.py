@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -9,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from icl_lib.paths import write_atomic
+from icl_lib.validate import require
 
 
 def _digest(tensors: dict[str, Tensor], state: str) -> str:
@@ -30,11 +32,18 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], key: str, state: str) -
     write_atomic(path, save(data, metadata={"key": key, "state": state, "digest": _digest(data, state)}))
 
 
-def load_tensors(path: Path, key: str) -> tuple[dict[str, Tensor], str] | None:
+def load_tensors(path: Path, key: str, names: Collection[str] | None = None) -> tuple[dict[str, Tensor], str] | None:
     """The tensors and the state that were saved under this key; None, with a warning, if the file is not to be believed.
 
     Without a file the answer is None as well, and nothing is said.
+
+    Args:
+        names: of the tensors, where they are known: a file with others is not believed.
+
+    Raises:
+        ConfigError: if there is a folder of that name: what is trained now could not be kept there.
     """
+    require(not path.is_dir(), "path", str(path), "a file, to keep what is trained in: this is a folder")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -44,7 +53,8 @@ def load_tensors(path: Path, key: str) -> tuple[dict[str, Tensor], str] | None:
     except SafetensorError:
         metadata, tensors = {}, {}
     state = metadata.get("state", "")
-    if metadata.get("key") != key or metadata.get("digest") != _digest(tensors, state):
+    ours = metadata.get("key") == key and (names is None or set(tensors) == set(names))
+    if not ours or metadata.get("digest") != _digest(tensors, state):
         warnings.warn(f"{path.name} is damaged or not what its name says: training again", stacklevel=3)
         return None
     return tensors, state

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from icl_lib.store import load_tensors, save_tensors
+from icl_lib.validate import ConfigError
 
 TENSORS = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 4.0])}
 
@@ -50,3 +51,18 @@ def test_what_has_changed_is_not_believed(tmp_path: Path, change: Callable) -> N
     rewritten(path, change)
     with pytest.warns(UserWarning, match="damaged or not what its name says"):
         assert load_tensors(path, "key") is None
+
+
+def test_a_file_with_other_names_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, TENSORS, "key", "7")
+    assert load_tensors(path, "key", ("a", "b")) is not None
+    for names in (("a",), ("a", "c"), ("a", "b", "c")):
+        with pytest.warns(UserWarning, match="damaged or not what its name says"):
+            assert load_tensors(path, "key", names) is None
+
+
+def test_a_folder_of_that_name_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").mkdir()
+    with pytest.raises(ConfigError, match=r"^path='.*x.safetensors': must be a file, to keep what is trained in"):
+        load_tensors(tmp_path / "x.safetensors", "key")

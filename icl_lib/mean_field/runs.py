@@ -53,7 +53,7 @@ def save_run(path: Path, run: Run, key: str) -> None:
 
 def load_run(path: Path, key: str) -> Run | None:
     """The run that was saved under this key, or None if there is none that can be trusted (see ``store.py``)."""
-    found = load_tensors(path, key)
+    found = load_tensors(path, key, (*Particles._fields, "attention", "history"))
     if found is None:
         return None
     tensors, state = found

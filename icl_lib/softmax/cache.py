@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,12 @@ def save_state(path: Path, state: Any, key: str) -> None:
     save_tensors(path, {**state.params._asdict(), "losses": state.losses}, key, str(state.step))
 
 
-def load_state(path: Path, key: str, params: Callable[..., Any] = Params) -> State | None:
+def load_state(path: Path, key: str, params: Any = Params) -> State | None:
     """The state that was saved under this key, or None if there is none that can be trusted (see ``store.py``).
 
     ``params`` is the named tuple that holds the network's weights.
     """
-    found = load_tensors(path, key)
+    found = load_tensors(path, key, (*params._fields, "losses"))
     if found is None:
         return None
     tensors, step = found
