@@ -4,6 +4,8 @@ import hashlib
 
 import torch
 
+from icl_lib.validate import require_integer
+
 # Streams for testing lie in the upper half of all streams and those for training in the lower half,
 # so no seed, step or accident of hashing can make a model be tested on what it was trained on.
 HELD_OUT = frozenset({"eval", "check"})
@@ -45,6 +47,7 @@ def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
     >>> torch.equal(first, again), torch.equal(first, other)
     (True, False)
     """
+    require_integer("seed", seed)
     if WIDE:
         return torch.Generator().set_state(wide_state(seed, purpose, step))
     return torch.Generator().manual_seed(stream_seed(seed, purpose, step))

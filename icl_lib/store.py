@@ -14,10 +14,11 @@ from icl_lib.validate import require
 
 
 def _digest(tensors: dict[str, Tensor], state: str) -> str:
-    """Hash of names and contents; safetensors itself would not notice a changed number."""
+    """Hash of names, kinds, shapes and contents; safetensors itself would not notice a changed number."""
     digest = hashlib.sha256(state.encode())
     for name in sorted(tensors):
-        digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
+        values = tensors[name].contiguous().numpy()
+        digest.update(f"{name} {values.dtype} {values.shape}".encode() + values.tobytes())
     return digest.hexdigest()
 
 

@@ -11,17 +11,20 @@ from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flow import FlowConfig, flow, start
 from icl_lib.mean_field.hessian import extreme_eigenvalues, hessian_product
 from icl_lib.mean_field.landscape import covariances, velocity
-from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
+from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, member, teachers
+from icl_lib.rng import generator
 from icl_lib.softmax.model import ModelConfig, init_params
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
+from icl_lib.softmax.pruning import keep
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
-from icl_lib.softmax.train import TrainConfig, train
+from icl_lib.softmax.train import TrainConfig, initial_state, train
 from icl_lib.validate import ConfigError
 
 TEACHER = teachers([TeacherConfig(n=2, d=4, k=2)], Erf())
 MU = initial_particles([InitConfig(n=6, d=4, k=2)])
 CONFIG = TrainConfig(uniform_cover(6, 3, 0), n_steps=1)
+STATE = initial_state([CONFIG])
 
 
 def single(mu: Particles) -> Particles:
@@ -106,4 +109,25 @@ def test_a_device_that_is_not_here(device: torch.device | str) -> None:
 )
 def test_what_this_machine_cannot_hold_is_refused_with_its_size(call: Callable, field: str) -> None:
     with pytest.raises(ConfigError, match=f"^{field}: must be smaller: it takes .* GiB, this machine has"):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: train([CONFIG, replace(CONFIG, model=ModelConfig(m=20))]), "configs={.*alike in m"),
+        (lambda: train([CONFIG, replace(CONFIG, patterns=PatternConfig(6, 20))]), "members={.*alike in numbers"),
+        (lambda: train([CONFIG], every=0), "every=0: must be an integer >= 1"),
+        (lambda: train([CONFIG], STATE._replace(step=5)), r"start.step=5: must be an integer in \[0, 1\]"),
+        (lambda: train([CONFIG], STATE._replace(losses=torch.zeros(1, 3))), r"start.losses=\(1, 3\): must be one of"),
+        (lambda: train([CONFIG] * 2, initial_state([CONFIG])), r"start.losses=\(1, 0\)"),
+        (lambda: initial_particles([InitConfig(n=6, d=4, k=2), InitConfig(n=7, d=4, k=2)]), "configs={.*alike in n"),
+        (lambda: member(MU, 1), r"e=1: must be an integer in \[0, 0\]"),
+        (lambda: keep(torch.tensor([[1.0, torch.nan]]), [0.5]), "scores=.*must be finite"),
+        (lambda: keep(torch.tensor([[1.0, 2.0]]), 0.5), "rates=0.5: must be a list"),
+        (lambda: generator(None, "train"), "seed=None: must be an integer"),
+    ],
+)
+def test_what_does_not_fit_together(call: Callable, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
         call()

@@ -37,11 +37,13 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
         lambda tensors, metadata: tensors["a"].mul_(-1),
         lambda tensors, metadata: tensors.update(a=tensors["b"], b=tensors["a"]),
         lambda tensors, metadata: tensors.update(c=tensors.pop("b")),
+        lambda tensors, metadata: tensors.update(a=tensors["a"].reshape(-1, 1)),
+        lambda tensors, metadata: tensors.update(a=tensors["a"].view(torch.int32)),
         lambda tensors, metadata: metadata.update(state="8"),
         lambda tensors, metadata: metadata.update(key="another"),
         lambda tensors, metadata: metadata.pop("digest"),
     ],
-    ids=["a number", "two exchanged", "a name", "the state", "the key", "no digest"],
+    ids=["a number", "two exchanged", "a name", "a shape", "a kind", "the state", "the key", "no digest"],
 )
 def test_what_has_changed_is_not_believed(tmp_path: Path, change: Callable) -> None:
     path = tmp_path / "x.safetensors"

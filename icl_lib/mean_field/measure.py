@@ -76,6 +76,7 @@ def stack(members: Sequence[Particles]) -> Particles:
 
 def member(mu: Particles, e: int) -> Particles:
     """An ensemble of one out of several."""
+    require_integer("e", e, 0, len(mu.p) - 1)
     return Particles(*(part[e : e + 1] for part in mu))
 
 
@@ -211,6 +212,12 @@ def _teacher(config: TeacherConfig, kernel: Kernel) -> Particles:
     return drawn._replace(a=drawn.a @ whiten * root)
 
 
+def _check_alike(configs: Sequence[TeacherConfig] | Sequence[InitConfig]) -> None:
+    require_members("configs", configs)
+    sizes = {(c.n, c.d, c.k) for c in configs}
+    require(len(sizes) == 1, "configs", sizes, "alike in n, d and k")
+
+
 def teachers(configs: Sequence[TeacherConfig], kernel: Kernel) -> Particles:
     """An ensemble of teachers, one per config; they must agree in n, d and k.
 
@@ -221,7 +228,7 @@ def teachers(configs: Sequence[TeacherConfig], kernel: Kernel) -> Particles:
     >>> torch.allclose(covariance(Erf(), teacher, teacher)[0], torch.tensor([1.0, 0.5]).double().diag())
     True
     """
-    require_members("configs", configs)
+    _check_alike(configs)
     return stack([_teacher(c, kernel) for c in configs])
 
 
@@ -248,5 +255,5 @@ def initial_particles(configs: Sequence[InitConfig]) -> Particles:
     >>> mu.a.shape, mu.w.shape, round(float(mu.p.sum(-1)[0]), 6)
     (torch.Size([3, 50, 2]), torch.Size([3, 50, 4]), 1.0)
     """
-    require_members("configs", configs)
+    _check_alike(configs)
     return stack([_start(c) for c in configs])

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from icl_lib.device import compute_device, moved
+from icl_lib.device import check_device, compute_device, moved
 from icl_lib.lineage import lineage
 from icl_lib.locks import locked
 from icl_lib.paths import cache_dir
@@ -23,7 +23,7 @@ from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
 from icl_lib.softmax.train import Ensemble, check_losses, check_run, stacked_patterns
 from icl_lib.twin import twinned
-from icl_lib.validate import require, require_choice, require_integer
+from icl_lib.validate import require, require_choice, require_integer, require_members
 
 TRAINER = "icl_lib.softmax.deep.train_deep"
 
@@ -114,7 +114,10 @@ def train_deep(
     >>> train_deep([DeepConfig(tasks=tasks, model=model, n_steps=2, batch_size=16)]).step
     2
     """
+    require_members("configs", configs)
     require(len({c.common() for c in configs}) == 1, "configs", "ensemble", "alike in sizes, lengths and optimiser")
+    if device is not None:
+        check_device(str(device))
     device = compute_device() if device is None else torch.device(device)
     first, patterns, net = configs[0], stacked_patterns(configs), network(configs[0])
     there = patterns._replace(basis=patterns.basis.to(device))

@@ -13,7 +13,7 @@ from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks, check_tasks
 from icl_lib.softmax.train import Ensemble
-from icl_lib.validate import require
+from icl_lib.validate import require, require_integer
 
 BLOCK = 2_000  # prompts a member evaluates at once; part of the random stream, like the step
 GROUP = 10  # members at a time: of more, the prompts do not fit in the cache
@@ -87,7 +87,7 @@ def evaluate_params(
         ConfigError: for no prompts, tasks of unknown patterns, and anything that is not one entry per seed.
         icl_lib.softmax.evaluate.NonFinite: if outputs are NaN or infinite, as those of a member that has diverged.
     """
-    require(n_prompts >= 1, "n_prompts", n_prompts, "at least 1")
+    require_integer("n_prompts", n_prompts, 1)
     check_members(params, patterns, seeds, tasks)
     require(len(prompts) == len(seeds), "prompts", len(prompts), f"one entry per seed, {len(seeds)}")
     size = BLOCK if block is None else block

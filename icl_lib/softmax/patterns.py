@@ -90,6 +90,8 @@ def build_patterns(relevant: Tensor, irrelevant: Tensor, label: Tensor) -> Patte
 
 def stack_patterns(members: Sequence[Patterns]) -> Patterns:
     """The patterns of an ensemble, (E, ...), from those of its members."""
+    counts = {(*m.counts, *m.basis.shape) for m in members}
+    require(len(counts) == 1, "members", counts, "alike in numbers of patterns and lengths, and at least one")
     return members[0]._replace(basis=torch.stack([m.basis for m in members]))
 
 

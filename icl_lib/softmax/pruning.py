@@ -18,7 +18,7 @@ from icl_lib.softmax.noise import Noise, disturb, forward_dense
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.validate import require, require_integer, require_number
+from icl_lib.validate import require, require_integer, require_members, require_number
 
 Scores = Float[Tensor, "E m"]
 
@@ -63,12 +63,20 @@ def keep(scores: Scores, rates: Sequence[float], among: Bool[Tensor, "E m"] | No
     >>> keep(scores, [0.5]).tolist()
     [[[True, False, True, False]]]
     """
+    require_members("rates", rates)
     for rate in rates:
         require_number("rates", rate, 0, 1)
+    require(bool(scores.isfinite().all()), "scores", scores, "finite")
     among = torch.ones_like(scores, dtype=torch.bool) if among is None else among
     order = torch.where(among, scores, torch.inf).argsort(dim=1, stable=True).argsort(dim=1)  # 0 is pruned first
     n_pruned = (torch.tensor(list(rates)) * among.sum(1, keepdim=True)).round()  # (E, R)
     return order[:, None] >= n_pruned[..., None]
+
+
+def _check_mask(kept: Tensor, params: Params) -> None:
+    shape, kind = tuple(kept.shape), str(kept.dtype).removeprefix("torch.")
+    needed = tuple(params.a.shape)
+    require(shape == needed and kind == "bool", "kept", (shape, kind), f"a bool for every member and neuron, {needed}")
 
 
 def prune(params: Params, kept: Bool[Tensor, "E m"]) -> Params:
@@ -81,6 +89,7 @@ def prune(params: Params, kept: Bool[Tensor, "E m"]) -> Params:
     >>> int((pruned.w_o.norm(dim=-1) == 0).sum())
     40
     """
+    _check_mask(kept, params)
     return params._replace(w_o=params.w_o * kept[..., None])
 
 
@@ -114,7 +123,8 @@ def evaluate_pruned(
     """
     require_integer("n_prompts", n_prompts, 1)
     check_members(params, patterns, seeds, tasks)
-    require(kept.shape[::2] == params.a.shape, "kept", tuple(kept.shape), "a mask for every member and neuron")
+    require(kept.dim() == 3, "kept", tuple(kept.shape), "of shape (E, R, m)")
+    _check_mask(kept[:, 0], params)
     table, n_blocks = task_table(tasks), -(-n_prompts // BLOCK)
     weights = (params.a[:, None] * kept).mT  # (E, m, R)
     sums, top = torch.zeros(4, *kept.shape[:2], dtype=torch.float64), torch.zeros(kept.shape[:2])

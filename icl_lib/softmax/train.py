@@ -134,6 +134,8 @@ def stacked_patterns(configs: Sequence[Any]) -> Patterns:
 def initial_state(configs: Sequence[TrainConfig]) -> State:
     """Untrained weights of every member."""
     require_members("configs", configs)
+    sizes = {(c.model.m, c.patterns.d_x + c.patterns.d_y) for c in configs}
+    require(len(sizes) == 1, "configs", sizes, "alike in m and in the length of tokens")
     members = [init_params(c.model, c.patterns, c.seed) for c in configs]
     members = [Params(*(twinned(weight, c.seed) for weight in p)) for p, c in zip(members, configs, strict=True)]
     params = Params(*(torch.cat(parts) for parts in zip(*members, strict=True)))
@@ -244,6 +246,11 @@ def train(
     require(len({c.n_steps for c in configs}) == 1, "n_steps", {c.n_steps for c in configs}, "the same for all members")
     patterns, state = stacked_patterns(configs), start or initial_state(configs)
     total = configs[0].n_steps
+    require_integer("every", every, 1)
+    require_integer("start.step", state.step, 0, total)
+    taken, needed = tuple(state.losses.shape), (len(configs), state.step)
+    require(taken == needed, "start.losses", taken, f"one of each member and step, {needed}")
+    require(len(state.params.a) == len(configs), "start.params", len(state.params.a), f"of {len(configs)} members")
     while state.step < total:
         state = train_steps(configs, state, min(every, total - state.step), patterns, device=device)
         if on_progress:

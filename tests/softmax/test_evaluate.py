@@ -173,7 +173,7 @@ def test_blocks_may_be_smaller() -> None:
 
 def test_refuses() -> None:
     params, patterns = voter([1], 1.0)
-    with pytest.raises(ConfigError, match="n_prompts=0: must be at least 1"):
+    with pytest.raises(ConfigError, match="n_prompts=0: must be an integer >= 1"):
         evaluate_params(params, patterns, [1], [all_tasks(4)], [TEST], 0)
     for tasks in (((0, 9),), ((1, 1),), ()):
         with pytest.raises(ConfigError, match="^tasks="):
