@@ -83,18 +83,9 @@ def sweep_command(args: argparse.Namespace, here: Path) -> int:
         print(f"[{ready + count}/{total}] {setting(job, names)}: {what} ({at})", flush=True)
 
     found = sweep.run(plan, args.scheduler, args.jobs, args.retry, report)
-    everything = folder_state(plan.folder, here, found)
-    gather(plan.folder, everything)
-    print(*summary(found), f"{plan.folder / TABLE}", sep="\n")
+    gather(plan.folder, found)
+    print(*summary(found), *([f"{plan.folder / TABLE}"] if (plan.folder / TABLE).is_file() else []), sep="\n")
     return 0 if len(found.finished) == total else 1
-
-
-def folder_state(folder: Path, here: Path, found: sweep.State | None = None) -> sweep.State:
-    """The state of all points that a folder's table is about; ``found`` if those are the same."""
-    jobs = sweep.known_jobs(folder, here)[1]
-    if found and {job.key for job in jobs} == {job.key for job in found.jobs}:
-        return found
-    return sweep.state(folder, jobs)
 
 
 def other_code(folder: Path, here: Path) -> list[str]:
@@ -111,14 +102,14 @@ def other_code(folder: Path, here: Path) -> list[str]:
 
 def status_command(args: argparse.Namespace, here: Path) -> int:
     """``icl status``: what a sweep's folder holds."""
-    print(*summary(folder_state(args.folder, here)), *other_code(args.folder, here), sep="\n")
+    print(*summary(sweep.whole(args.folder, here)), *other_code(args.folder, here), sep="\n")
     return 0
 
 
 def report_command(args: argparse.Namespace, here: Path) -> int:
     """``icl report``: a sweep's folder as one HTML file."""
     chapter = book.find(sweep.known_jobs(args.folder, here)[0], here)
-    found = folder_state(args.folder, here)
+    found = sweep.whole(args.folder, here)
     gather(args.folder, found)
     print(write_report(args.folder, chapter.id, chapter.title, found, other_code(args.folder, here)))
     return 0

@@ -51,7 +51,8 @@ def declared(notebook: Path) -> dict[str, list[str]]:
     Raises:
         ConfigError: for anything else under ``icl``.
     """
-    said = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("icl", {})
+    read_cells(notebook)  # or refused with its name
+    said = json.loads(notebook.read_text(encoding="utf-8")).get("metadata", {}).get("icl", {})
     found = {"reads": [], "packages": [], **(said if isinstance(said, dict) else {"icl": said})}
     ok = set(found) == {"reads", "packages"}
     ok = ok and all(isinstance(v, list) and all(isinstance(name, str) for name in v) for v in found.values())

@@ -17,7 +17,7 @@ from pathlib import Path
 from icl_lib.notebooks import read_cells
 from icl_lib.paths import read_json, read_yaml
 from icl_lib.ranges import ANY, Range
-from icl_lib.validate import ConfigError
+from icl_lib.validate import ConfigError, require
 
 TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -161,7 +161,11 @@ def _comments(source: str) -> dict[int, str]:
 def load_table(book: Path) -> dict[str, dict[str, str]]:
     """``chapters/parameters.yml``: for each chapter and parameter its range, with a unit after it if it has one."""
     file = book / "chapters" / "parameters.yml"
-    return read_yaml(file) or {} if file.is_file() else {}
+    table = read_yaml(file) or {} if file.is_file() else {}
+    good = isinstance(table, dict) and all(isinstance(ranges, dict) for ranges in table.values())
+    good = good and all(isinstance(text, str) for ranges in table.values() for text in ranges.values())
+    require(good, "file", str(file), "for each chapter a mapping from parameters to texts")
+    return dict(table)
 
 
 def read_parameters(notebook: Path, table: Mapping[str, str]) -> dict[str, Parameter]:
@@ -249,6 +253,9 @@ def parse_value(text: str, kind: str) -> object:
     if "#" in text:  # to Python it begins a comment: what stands behind it would be dropped without a word
         return text
     try:
-        return ast.literal_eval({"true": "True", "false": "False"}.get(text.strip(), text.strip()))
+        value = ast.literal_eval({"true": "True", "false": "False"}.get(text.strip(), text.strip()))
+        if isinstance(value, float) and value == 0:
+            return text if re.search("[1-9]", text.lower().partition("e")[0]) else 0.0  # too small for a float, and -0
+        return value
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return text

@@ -19,7 +19,7 @@ from icl_lib.parameters import (
     read_parameters,
 )
 from icl_lib.paths import read_yaml
-from icl_lib.validate import ConfigError
+from icl_lib.validate import ConfigError, require
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ class ChapterFile:
 
 def ledger(book: Path) -> dict[str, dict[str, Any]]:
     """The entries of ``claims.yml``, read without the library that judges them."""
-    return read_yaml(book / "claims.yml") or {}
+    entries = read_yaml(book / "claims.yml") or {}
+    require(isinstance(entries, dict), "file", str(book / "claims.yml"), "a mapping from claims to their entries")
+    return dict(entries)
 
 
 def chapters(book: Path) -> list[ChapterFile]:
@@ -143,8 +145,10 @@ def find(name: str, book: Path) -> ChapterFile:
 def run_seconds(chapter: ChapterFile) -> float | None:
     """Measured run time at the default setting: this machine's last build if there is one, else the recorded one."""
     built = chapter.book / "_build" / "book" / "run" / "chapters" / f"{chapter.label}.ipynb"
-    if built.is_file():
+    try:
         return float(json.loads(built.read_text(encoding="utf-8"))["metadata"]["icl_book"]["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):  # none, half of one, or of another version
+        pass
     return recorded_seconds(chapter)
 
 

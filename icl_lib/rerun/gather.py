@@ -16,7 +16,7 @@ from icl_lib.locks import locked
 from icl_lib.paths import write_json
 from icl_lib.rerun.point import Job
 from icl_lib.rerun.story import in_words
-from icl_lib.rerun.sweep import State
+from icl_lib.rerun.sweep import SWEEP, State, whole
 
 TABLE, FIGURE, STAMP = "table.csv", "figure", "table.json"
 NAMES = (TABLE, *(f"{FIGURE}.{kind}" for kind in ("png", "svg", "csv", "json")))
@@ -58,13 +58,17 @@ def rows(folder: Path, found: State) -> tuple[list[str], list[dict[str, Any]]]:
 def gather(folder: Path, found: State) -> bool:
     """Write the table, and a figure if a number was varied; says whether anything had changed.
 
-    Where no point is finished there is neither. What somebody has changed is kept under another name.
+    Both are about all points of the folder, those of earlier grids, too. Where no point is finished there is neither. What
+    somebody has changed is kept under another name.
 
     Raises:
         OSError: if they cannot be written.
     """
+    if found.jobs and (folder / SWEEP).is_file():
+        found = whole(folder, Path(found.jobs[0].book), found)
     results = {key: record["files"] for key, record in found.finished.items()}
-    digest = hashlib.sha256(json.dumps([MEASURED, results], sort_keys=True).encode()).hexdigest()
+    about = [MEASURED, varied(found.jobs), results]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     if not found.finished and not (folder / STAMP).is_file():
         return False
     with locked(folder / "locks" / "sweep.lock"):
@@ -110,7 +114,7 @@ def _replace(folder: Path, new: Mapping[str, Path], written: dict[str, list[str]
     """Give files their names, those that are there; of the others, none is left. Interrupted, it can be done again."""
     for name in new:
         file = folder / name
-        if file.is_file() and written and _sha(file) not in written.get(name, ()):
+        if file.is_file() and _sha(file) not in written.get(name, ()):
             _keep(file)
     made = {name: _sha(file) for name, file in new.items() if file.is_file()}
     both = {**written, **{name: [*written.get(name, ()), sha] for name, sha in made.items()}}

@@ -31,7 +31,9 @@ def grid_values(parameter: Parameter, text: str) -> list[object]:
     """
     if parameter.kind in ("int", "float") and ":" in text:
         parts: list[Any] = [parse_value(part, "float") for part in text.split(":")]
-        numbers = all(not isinstance(part, bool | str) and -MAX <= part <= MAX for part in parts)
+        numbers = all(
+            isinstance(part, int | float) and not isinstance(part, bool) and -MAX <= part <= MAX for part in parts
+        )
         good = len(parts) == 3 and numbers and isinstance(parts[2], int) and 2 <= parts[2] <= MOST
         require(good, parameter.name, text, f"low:high:number, with a number in [2, {MOST}]")
         low, high = (Fraction(str(part)) for part in parts[:2])
@@ -40,9 +42,12 @@ def grid_values(parameter: Parameter, text: str) -> list[object]:
         whole = parameter.kind == "int" and all(value == int(value) for value in values)
         return [int(value) for value in values] if whole else list(values)
     if parameter.kind == "str":
-        return [part.strip() for part in text.split(",")]
+        words = [part.strip() for part in text.split(",")]
+        require(all(words), parameter.name, text, "texts, with a comma between two of them")
+        return list(words)
     value = parse_value(text, parameter.kind)
-    return list(value) if isinstance(value, tuple) else [value]
+    found = value if isinstance(value, tuple) else (value,)
+    return [number + 0.0 if isinstance(number, float) else number for number in found]  # -0 is 0
 
 
 def combinations(

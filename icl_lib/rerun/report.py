@@ -17,7 +17,7 @@ MOST_ROWS = 2000  # of the table that the page shows
 
 def setting(job: Job, names: Sequence[str]) -> str:
     """A point as messages call it."""
-    return in_words({name: job.values[name] for name in names}) or "the book's setting"
+    return in_words({name: job.values[name] for name in names}) or "the shared setting"
 
 
 def summary(found: State) -> list[str]:

@@ -25,6 +25,17 @@ def in_words(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in values.items())
 
 
+def as_text(value: object) -> str:
+    """A value on a page in Markdown, where no letter of it makes HTML, a formula or anything else.
+
+    >>> as_text(0.5), as_text("<b>")
+    ('0.5', '<code>&#60;b&#62;</code>')
+    """
+    if isinstance(value, int | float):
+        return str(value)
+    return f"<code>{''.join(c if c.isalnum() or c in ' ,.' else f'&#{ord(c)};' for c in str(value))}</code>"
+
+
 def tell(notebook: Any, chapter: ChapterFile, changed: Mapping[str, object], out: Path) -> None:
     """Rewrite an executed notebook in place.
 
@@ -54,7 +65,7 @@ def tell(notebook: Any, chapter: ChapterFile, changed: Mapping[str, object], out
 def _top(chapter: ChapterFile, changed: Mapping[str, object], stamp: Mapping[str, Any], out: Path) -> Iterator[str]:
     """What stands below the title."""
     if changed:
-        yield f"**Exploratory run**, not at the ledger's setting: {in_words(changed)}."
+        yield f"**Exploratory run**, not at the ledger's setting: {in_words({name: as_text(value) for name, value in changed.items()})}."
     results = [folder / chapter.id / "result.json" for folder in (out, chapter.book / "figures")]
     found, book = (read_json(f).get("verdict") if f.is_file() else None for f in results)
     if found:

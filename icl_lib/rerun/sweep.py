@@ -87,7 +87,9 @@ def plan(
     names = "-".join([chapter.id, *(grid.partition("=")[0] for grid in grids)])
     names += "" if device == "cpu" else f"-{device.replace(':', '')}"
     folder = (out or chapter.book / "_build" / "sweeps" / names).resolve()
-    if not any((folder / name).exists() for name in (SWEEP, "points", "locks")):  # it is no sweep's so far
+    if (folder / SWEEP).is_file():
+        _read(folder / SWEEP)  # refused before anything is written
+    elif not any(folder.glob("points/*/provenance.json")):  # it is no sweep's so far
         taken = [folder.name] if folder.is_file() else [name for name in WRITES if (folder / name).exists()]
         require(not taken, "out", str(folder), f"another folder: this is no sweep's, and {''.join(taken[:1])} is in it")
     return Plan(folder, chapter, jobs)
@@ -119,7 +121,16 @@ def known_jobs(folder: Path, book: Path) -> tuple[str, list[Job]]:
     require(file.is_file(), "folder", str(folder), f"the folder of a sweep, with a file {SWEEP}")
     content = _read(file)
     chapter, code, device = content["chapter"], content["code"], content.get("device", "cpu")
-    return chapter, [Job(str(book), chapter, values, code, device) for values in content["points"]]
+    jobs = [Job(str(book), chapter, values, code, device) for values in content["points"]]
+    return chapter, list({job.key: job for job in jobs}.values())
+
+
+def whole(folder: Path, book: Path, found: State | None = None) -> State:
+    """The state of all points that a folder's table is about; ``found`` if those are the same, or others than the folder's."""
+    jobs = known_jobs(folder, book)[1]
+    here = {job.key for job in jobs}
+    asked = {job.key for job in found.jobs} if found else set()
+    return found if found and (here == asked or not asked <= here) else state(folder, jobs)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -134,6 +145,7 @@ def _read(file: Path) -> dict[str, Any]:
         content = None
     good = isinstance(content, dict) and all(isinstance(content.get(name), str) for name in ("chapter", "code"))
     good = good and isinstance(content.get("points"), list) and all(isinstance(p, dict) for p in content["points"])
+    good = good and len({frozenset(point) for point in content["points"]}) <= 1  # all with the same parameters
     require(good, "file", str(file), "as a sweep wrote it; it can be deleted, the points are kept")
     return dict(content)
 
