@@ -1,6 +1,9 @@
 """Show that code which has changed computes what it computed: ``python -m tools.vouch --since COMMIT [trainers | CHAPTER ...]``.
 
-Both run on this machine, the code of the commit and today's. Trainers run their probes (`tools.probes`, a minute): if all come out
+With ``--tests`` instead of a commit, chapters' tests run: what today's code says at the setting at which a chapter is tested is
+compared with what is committed, by the tests' rule; once, and not to the letter. Where numbers are known to move, record anew.
+
+With a commit, both run on this machine, its code and today's. Trainers run their probes (`tools.probes`, a minute): if all come out
 to the bit, what was trained keeps its lineage, by a row of ``icl_lib/data/lineages.csv``. A chapter runs at its reduced setting,
 where it has one: if all that its cells say is equal to the letter, a row of ``figures/vouched.csv`` says so, and its recorded
 result is not stale. Without names, all that is not current is vouched for. What probes and reduced settings do not reach is not.
@@ -11,11 +14,12 @@ import contextlib
 import datetime
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +27,7 @@ import pandas as pd
 from icl_lib.claims import load_claims
 from icl_lib.lineage import TABLE, chapter_code, trigger
 from icl_lib.paths import read_json, write_atomic
-from icl_lib.rerun import book
+from icl_lib.rerun import book, execute
 from icl_lib.rerun.compare import code_cells
 from icl_lib.rerun.near import texts
 from icl_lib.rerun.terminal import command
@@ -31,7 +35,7 @@ from icl_lib.scoreboard import is_stale, vouched
 from icl_lib.source import WRITTEN
 from icl_lib.validate import require
 from tools import notebooks
-from tools.check import clean_environment
+from tools.check import NBVAL, TWO_AT_ONCE, clean_environment
 from tools.probes import TRAINERS
 
 FILE = Path("figures/vouched.csv")
@@ -148,6 +152,38 @@ def chapter(name: str, before: Path, since: str) -> bool:
     return True
 
 
+def by_tests(names: Sequence[str]) -> bool:
+    """Vouch for the recorded results of chapters whose tests pass, two at a time."""
+    found = [book.find(name, Path.cwd()) for name in names]
+    paths = {chapter.id: chapter.notebook.relative_to(Path.cwd()) for chapter in found}
+    now = {name: chapter_code(path) for name, path in paths.items()}
+    smaller = notebooks.reduced()
+    tested = {name: notebooks.REFERENCES / p.name if p in smaller else p for name, p in paths.items()}
+    with tempfile.TemporaryDirectory() as place:
+        more = {"ICL_BOOK_OUT": place, "ICL_BOOK_CACHE": place}
+        run = [*NBVAL, *TWO_AT_ONCE, "-rfE", *map(str, tested.values())]
+        done = subprocess.run(run, env={**clean_environment(), **more}, stdout=subprocess.PIPE, encoding="utf-8")
+    print(done.stdout)
+    passed = True
+    for name, path in tested.items():
+        failed = done.returncode not in (0, 1) or re.search(
+            rf"^(FAILED|ERROR) {re.escape(str(path))}", done.stdout, re.M
+        )
+        if failed or chapter_code(paths[name]) != now[name]:
+            print(f"{name}: its tests did not pass, or its code {WRITTEN}", file=sys.stderr)
+            passed = False
+            continue
+        recorded = read_json(Path("figures") / name / "result.json")["code_hash"]
+        how = f"{'reduced' if paths[name] in smaller else 'recorded'} setting, its tests passed"
+        add(
+            FILE,
+            "recorded",
+            {"claim": name, "recorded": recorded, "now": now[name], "since": execute.commit(), "how": how},
+        )
+        print(f"{name}: {how}")
+    return passed
+
+
 def stale() -> list[str]:
     """Claims whose recorded results are not of today's code."""
     files = [(claim, Path("figures") / claim.id / "result.json") for claim in load_claims().values()]
@@ -157,8 +193,12 @@ def stale() -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="trainers | CHAPTER")
-    parser.add_argument("--since", required=True, help="a commit at which the recorded results were not stale")
+    against = parser.add_mutually_exclusive_group(required=True)
+    against.add_argument("--since", help="a commit at which the recorded results were not stale")
+    against.add_argument("--tests", action="store_true", help="by the chapters' tests")
     args = parser.parse_args()
+    if args.tests:
+        return int(not by_tests(args.names or stale()))
     known = subprocess.run(["git", "rev-parse", "--verify", "--quiet", f"{args.since}^{{commit}}"], capture_output=True)
     require(known.returncode == 0, "since", args.since, "a commit of this repository")
     with checkout(args.since) as before:
