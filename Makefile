@@ -37,7 +37,7 @@ bench: env  ## time the library against its alternatives, and report what change
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.pruned_inference
 	@$(PY) -m benchmarks.report
 
-reliability: env  ## kill, provoke, misconfigure and reorder what the library does, on other instruction sets too (two hours; rewrites reliability/results.csv)
+reliability: env  ## kill, edit, provoke, misconfigure and reorder what the library does, on other instruction sets too (three hours; rewrites reliability/results.csv)
 	@OMP_NUM_THREADS=1 $(PY) -m reliability
 
 twins: env  ## run every chapter once more with weights that start 1e-7 elsewhere, to see what rounding decides (twice as long as make record; rewrites reliability/twins.csv)

@@ -1,4 +1,4 @@
-"""All kinds of faults, or those that are named: ``python -m reliability [kills divergence settings fuzz order processors rebuilt]``."""
+"""All kinds of faults, or those that are named: ``python -m reliability [kills edits divergence settings fuzz order processors rebuilt]``."""
 
 import sys
 import time
@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 import torch
 
 from icl_lib.rerun.terminal import command
-from reliability import divergence, fuzz, kills, order, processors, rebuilt, settings
+from reliability import divergence, edits, fuzz, kills, order, processors, rebuilt, settings
 from reliability.outcome import Row, save
 
 KINDS: dict[str, Callable[[], Iterator[Row]]] = {
     "divergence": divergence.rows,
+    "edits": edits.rows,
     "fuzz": fuzz.rows,
     "kills": kills.rows,
     "order": order.rows,

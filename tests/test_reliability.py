@@ -14,8 +14,25 @@ import pytest
 import torch
 
 from icl_lib.mean_field.flow import Diverged
+from icl_lib.paths import root
+from icl_lib.source import WRITTEN
+from icl_lib.store import save_tensors
 from icl_lib.validate import ConfigError
-from reliability import configs, divergence, fuzz, kills, order, outcome, processors, rebuilt, settings, solvers, spoilt
+from reliability import (
+    configs,
+    divergence,
+    edited,
+    edits,
+    fuzz,
+    kills,
+    order,
+    outcome,
+    processors,
+    rebuilt,
+    settings,
+    solvers,
+    spoilt,
+)
 from reliability.outcome import FINITE, NOT_FINITE, Row
 
 
@@ -131,6 +148,86 @@ def test_a_flow_is_taken_up_where_it_was_saved(tmp_path: Path) -> None:
     again, rows = kills.load_flow(path)
     assert again.step == state.step == 4 and torch.equal(again.mu.w, state.mu.w) and torch.equal(again.mu.p, state.mu.p)
     assert torch.equal(again.dissipated, state.dissipated) and (rows.to_numpy() == history.to_numpy()).all()
+
+
+def test_every_edit_finds_its_place_and_only_one_is_no_code() -> None:
+    for name, (file, _, _) in edited.EDITS.items():
+        text = (root() / "icl_lib" / file).read_text(encoding="utf-8")
+        after = edited.replaced(text, name)
+        assert (after == text) == (name == edited.TOUCHED)
+        if name == edited.UNFINISHED:
+            with pytest.raises(SyntaxError):
+                compile(after, file, "exec")
+        else:
+            compile(after, file, "exec")
+    with pytest.raises(ValueError, match="is not there once"):
+        edited.replaced("", edited.TOUCHED)
+
+
+@pytest.mark.parametrize("way", edited.WAYS)
+def test_an_edit_is_written_in_every_way(tmp_path: Path, way: str) -> None:
+    file = tmp_path / "train.py"
+    file.write_text("x = 1\n")
+    before = file.stat()
+    edited.put(file, "x = 2\n", way)
+    after = file.stat()
+    assert file.read_text() == "x = 2\n" and list(tmp_path.iterdir()) == [file]
+    assert (after.st_ino != before.st_ino) == (way == "renamed")
+    assert way != "times put back" or after.st_mtime_ns == before.st_mtime_ns
+
+
+def test_numbers_under_the_name_of_other_code_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What was trained with one code, under the key of another; a name that no code has; a failure that is remembered."""
+    places = {code: tmp_path / code / "cache" for code in ("a", "b")}
+    for size, (code, place) in enumerate(places.items()):
+        place.mkdir(parents=True)
+        save_tensors(place / f"{code}.safetensors", {"x": torch.full((2,), float(size))}, code, "20")
+    known: dict[str, list[object]] = {}
+    for code in places:
+        known |= {name: [content] for name, content in edits.kept(tmp_path / code).items()}
+    assert edits.misnamed(edits.kept(tmp_path / "a"), known) == []
+    save_tensors(places["a"] / "a.safetensors", {"x": torch.full((2,), 1.0)}, "a", "20")
+    assert edits.misnamed(edits.kept(tmp_path / "a"), known) == ["a.safetensors"]
+    save_tensors(places["b"] / "c.safetensors", {"x": torch.full((2,), 1.0)}, "c", "20")
+    assert edits.misnamed(edits.kept(tmp_path / "b"), known) == ["c.safetensors"]
+    for name, text in {
+        "point/provenance.json": '{"key": "k"}',
+        "point/T1/result.json": "1",
+        "failed/k.json": "2",
+    }.items():
+        file = tmp_path / "sweep" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    found = edits.kept(tmp_path / "sweep")
+    assert found == {"k": {"result.json": b"1"}, "failure of k": "2"}
+    assert edits.misnamed(found, {"k": [{"result.json": b"1"}]}) == ["failure of k"]
+    assert edits.misnamed(found, {"k": [{"result.json": b"3"}]}) == ["k", "failure of k"]
+
+    ways = {
+        (0, "", ("k",), "x"): edits.WRONG,
+        (1, f"train.py {WRITTEN}", ("k",), "x"): edits.WRONG,
+        (0, "", (), "x"): edits.RIGHT,
+        (1, f"train.py {WRITTEN}", (), edited.UNFINISHED): edits.REFUSED,
+        (1, "SyntaxError", (), edited.UNFINISHED): edits.OWN,
+        (1, "SyntaxError", (), "x"): edits.OTHER,
+    }
+    assert {way: edits.ending(*way) for way in ways} == ways
+
+    ends = [(edits.REFUSED, "0"), (edits.WRONG, "1: k"), (edits.LATER, "1"), (edits.WRONG, "2: k")]
+    monkeypatch.setattr(edits, "alone", lambda *args: (1.0, {}))
+    monkeypatch.setattr(edits, "one", lambda copy, case, number, *args: ends[number : number + 1])
+    found_rows = {row.outcome: row for row in edits.rows_of(None, "training", tmp_path, 4)}
+    assert [row.outcome for row in found_rows.values() if not row.passed] == [edits.WRONG]
+    assert found_rows[edits.WRONG].n == 2 and found_rows[edits.WRONG].detail == "1: k; 2: k"
+    assert found_rows[edits.REFUSED].n == 1 and found_rows[edits.DIFFERENT].n == 0
+
+
+def test_edits_are_drawn_again_the_same() -> None:
+    faults = [edits.drawn(case, number) for case in edited.CASES for number in range(edits.RUNS)]
+    assert faults == [edits.drawn(case, number) for case in edited.CASES for number in range(edits.RUNS)]
+    assert {fault.edit for fault in faults} == {*edited.EDITS} and {fault.way for fault in faults} == {*edited.WAYS}
+    assert len(faults) >= 60 and sum(fault.back is not None for fault in faults) * 2 == len(faults)
+    assert all(fault.at is not None and (fault.at == -1 or 0 <= fault.at <= 1) for fault in faults)
 
 
 def test_files_and_verdicts_that_move_are_reported(tmp_path: Path) -> None:
