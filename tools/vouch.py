@@ -178,7 +178,13 @@ def by_tests(names: Sequence[str]) -> bool:
         add(
             FILE,
             "recorded",
-            {"claim": name, "recorded": recorded, "now": now[name], "since": execute.commit().partition(" ")[0], "how": how},
+            {
+                "claim": name,
+                "recorded": recorded,
+                "now": now[name],
+                "since": execute.commit().partition(" ")[0],
+                "how": how,
+            },
         )
         print(f"{name}: {how}")
     return passed
