@@ -20,6 +20,7 @@ from icl_lib.rerun.single import RunFailed, run, with_seeds
 from icl_lib.rerun.story import in_words
 from icl_lib.rerun.terminal import Ended, command
 from icl_lib.rerun.verify import verify
+from icl_lib.source import CodeChanged
 from icl_lib.validate import ConfigError, require
 
 NOT_HERE = (errno.EROFS, errno.EACCES, errno.EPERM)  # where nothing can be written
@@ -161,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, FileNotFoundError) as error:
         print(f"icl: {error}", file=sys.stderr)
         return 2
-    except RunFailed as error:
+    except (RunFailed, CodeChanged) as error:
         print(f"icl: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:

@@ -66,7 +66,8 @@ def _compiled(file: Path) -> bool:
     head, content = kept.read_bytes()[:16], file.stat()
     ours = [int(content.st_mtime) & 0xFFFFFFFF, content.st_size & 0xFFFFFFFF]
     taken = head[4:8] == bytes(4) and [int.from_bytes(head[i : i + 4], "little") for i in (8, 12)] == ours
-    return not taken or marshal.dumps(compile(file.read_bytes(), str(file), "exec")) == kept.read_bytes()[16:]
+    # Compared as code: equal code can be written down in several ways.
+    return not taken or bool(marshal.loads(kept.read_bytes()[16:]) == compile(file.read_bytes(), str(file), "exec"))
 
 
 def module_file(name: str) -> Path | None:

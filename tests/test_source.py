@@ -87,6 +87,19 @@ def test_code_that_python_has_compiled_of_another_text_is_noticed(tmp_path: Path
     assert run().returncode == 0
 
 
+def test_a_file_whose_rights_changed_is_what_python_has_compiled(tmp_path: Path) -> None:
+    """Or that was copied with its compiled file: that is then older than the file's entry, and its code is the same."""
+    place = tmp_path / "copy"
+    shutil.copytree(PACKAGE, place / "icl_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-c", RUN.format(place=str(place), name="rng")]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    for _ in range(2):
+        done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, encoding="utf-8")
+        assert done.returncode == 0, done.stderr
+        for file in (place / "icl_lib").rglob("*.py"):
+            file.chmod(0o664)
+
+
 def test_a_link_to_nothing_is_no_file_of_the_library(tmp_path: Path) -> None:
     """An editor's lock on a file that has not been saved."""
     place = tmp_path / "copy"

@@ -105,11 +105,11 @@ def compute(chapter: ChapterFile, job: Job, work: Path, on_cell: Callable[[], No
     work.mkdir(parents=True)
     target = work / chapter.notebook.name
     problem = run(chapter.notebook, target, work, injected, cwd=chapter.book, device=job.device, on_cell=on_cell)
-    if problem:
-        return problem
     check_unchanged(read, read)
     if code_digest(chapter, job.device) != job.code:  # this looks at the library's files, too
         raise CodeChanged(f"{chapter.notebook} {WRITTEN}")
+    if problem:  # of this code, and no other
+        return problem
     notebook = nbformat.read(target, as_version=4)
     ran = notebook.metadata["icl_book"]
     tell(notebook, chapter, other, work)

@@ -113,6 +113,17 @@ def test_no_result_is_kept_of_what_was_written_while_it_ran(
     assert not list(out.rglob("result.json")) and not list(out.glob("failed/*"))
 
 
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_failure_of_edited_code_is_not_remembered(library: Path, tmp_path: Path, restored: bool) -> None:
+    """It would stand under the key of the code before, and the point would not be computed again."""
+    error = f"{editing(USED, restored)}\nraise ValueError('of the edited code')"
+    code = f"from icl_lib.stats import mean_interval as used\nused\n{CODE}\n{error}"
+    book, out = make_book(tmp_path / "book", code=code), tmp_path / "out"
+    done = icl(book, "sweep", "T1", "--grid", "alpha=0.25", "--out", out, env=surroundings(library))
+    assert done.returncode == 1 and f"stats.py {WRITTEN}" in done.stderr and "Traceback" not in done.stderr
+    assert not list(out.glob("failed/*")) and not list(out.rglob("result.json"))
+
+
 @pytest.mark.parametrize(("file", "restored"), [(UNUSED, False), (NOTEBOOK, True)])
 def test_what_a_chapter_does_not_reach_may_be_written(library: Path, tmp_path: Path, file: str, restored: bool) -> None:
     """And a notebook that is as it was: what runs was read before."""
