@@ -25,7 +25,7 @@ from matplotlib.lines import Line2D
 from icl_lib.chapter import show
 from icl_lib.claims import Claim, Clause, Measured, ends, judge, judge_clause, load_claims, meets, misses, read_result
 from icl_lib.figures import WIDTH
-from icl_lib.scoreboard import COLOURS, MARKS, is_stale, result_file
+from icl_lib.scoreboard import COLOURS, MARKS, result_file, stale_because
 from icl_lib.stats import Interval
 from icl_lib.validate import require
 
@@ -106,7 +106,7 @@ def all_results(fresh: Path | None = None) -> pd.DataFrame:
     """`results_table` of what this book has recorded; results in the folder ``fresh`` come before the committed ones."""
     claims = load_claims()
     files = {name: file for name, claim in claims.items() if (file := result_file(claim, fresh))}
-    stale = {name for name, file in files.items() if is_stale(claims[name], file)}
+    stale = {name for name, file in files.items() if stale_because(claims[name], file)}
     return results_table(claims, {name: read_result(file)[0] for name, file in files.items()}, stale)
 
 

@@ -15,6 +15,7 @@ from icl_lib.claims import Measured, load_claims, result_json
 from icl_lib.device import compute_device, one_thread
 from icl_lib.figures import save_figure, use_theme
 from icl_lib.lineage import chapter_code, check_trains, tables
+from icl_lib.markdown import as_text
 from icl_lib.notebooks import chapter_files, declared, declared_files
 from icl_lib.parameters import (
     check_values,
@@ -113,7 +114,7 @@ class Chapter:
         other |= {"code": EDITED} if self._cells.edited() else {}
         other |= {} if self.device == "cpu" else {"device": self.device}
         other |= {"twin": SIZE} if is_twin() else {}
-        changed = ", ".join(f"{k} = {v}" for k, v in other.items())
+        changed = ", ".join(f"{k} = {as_text(v)}" for k, v in other.items())
         setting = f" (not at the ledger's setting: {changed})" if changed else ""
         lines = [
             f"**Verdict on {self.id}: {result['verdict']}**{setting}",

@@ -242,6 +242,9 @@ def check_values(known: Mapping[str, Parameter], values: Mapping[str, object], w
     return every
 
 
+NUMBER = re.compile(r"\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?")
+
+
 def parse_value(text: str, kind: str) -> object:
     """The literal that a text says, or the text itself; nothing is evaluated. ``kind`` tells a string from a number.
 
@@ -254,8 +257,12 @@ def parse_value(text: str, kind: str) -> object:
         return text
     try:
         value = ast.literal_eval({"true": "True", "false": "False"}.get(text.strip(), text.strip()))
-        if isinstance(value, float) and value == 0:
-            return text if re.search("[1-9]", text.lower().partition("e")[0]) else 0.0  # too small for a float, and -0
-        return value
+        small = any(
+            float(number) == 0 and re.search("[1-9]", number.lower().partition("e")[0])
+            for number in NUMBER.findall(text)
+        )
+        if small:  # too small for a float: it would be 0
+            return text
+        return 0.0 if isinstance(value, float) and value == 0 else value  # and not -0
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return text

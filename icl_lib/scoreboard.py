@@ -27,17 +27,13 @@ def result_file(claim: Claim, fresh: Path | None) -> Path | None:
     return next((f / claim.id / "result.json" for f in folders if (f / claim.id / "result.json").is_file()), None)
 
 
-def is_stale(claim: Claim, result: Path) -> bool:
-    """Whether a recorded result may not be what comes out today.
-
-    Either the code that it depends on has changed since, and nobody has shown that no number moves, or what it reads of other
-    results has been recorded anew.
-    """
+def stale_because(claim: Claim, result: Path) -> str:
+    """Why a recorded result may not be what comes out today; empty if it is."""
     recorded, notebook = read_json(result), root() / f"{claim.chapter}.ipynb"
     code = recorded["code_hash"]
-    if chapter_code(notebook) not in (code, vouched().get(code)):
-        return True
-    return bool(recorded.get("tables", "") != tables(notebook, root()))
+    if chapter_code(notebook) not in (code, vouched().get(code, ("", ""))[0]):
+        return "the code has changed since this was recorded"
+    return "" if recorded.get("tables", "") == tables(notebook, root()) else "other results, which it reads, are new"
 
 
 def other_setting(claim: Claim, result: Path) -> dict[str, object]:
@@ -47,8 +43,8 @@ def other_setting(claim: Claim, result: Path) -> dict[str, object]:
     return {name: value for name, value in found.items() if name in setting and value != setting[name]}
 
 
-def vouched() -> dict[str, str]:
-    """Code hashes of recorded results, each with that of later code under which the same numbers come out.
+def vouched() -> dict[str, tuple[str, str]]:
+    """Code hashes of recorded results, each with that of later code under which the same numbers come out, and how that was seen.
 
     ``python -m tools.vouch`` writes a row of figures/vouched.csv after it has seen that.
     """
@@ -56,7 +52,7 @@ def vouched() -> dict[str, str]:
     if not file.is_file():
         return {}
     table = pd.read_csv(file, dtype=str)
-    return dict(zip(table["recorded"], table["now"], strict=True))
+    return dict(zip(table["recorded"], zip(table["now"], table["how"], strict=True), strict=True))
 
 
 def _links(claim: Claim) -> str:
@@ -92,12 +88,12 @@ def _standing(claim: Claim, file: Path) -> str:
     if other := other_setting(claim, file):
         told = html.escape(", ".join(f"{name} = {value}" for name, value in other.items()))
         return f"<b>exploratory, not at the ledger's setting: {told}</b><br>"
-    if is_stale(claim, file):
-        return "<b>stale: the code has changed since this was recorded</b><br>"
+    if because := stale_because(claim, file):
+        return f"<b>stale: {because}</b><br>"
     recorded = read_json(file)["code_hash"]
-    as_recorded = recorded == chapter_code(root() / f"{claim.chapter}.ipynb")
-    earlier = "<small>recorded with earlier code, under which its smaller setting said the same</small><br>"
-    return "" if as_recorded else earlier
+    if recorded == chapter_code(root() / f"{claim.chapter}.ipynb"):
+        return ""
+    return f"<small>recorded with earlier code; with today's: {html.escape(vouched()[recorded][1])}</small><br>"
 
 
 def _row(claim: Claim, fresh: Path | None) -> tuple[str, str]:

@@ -19,45 +19,54 @@ from icl_lib.rerun import kernel
 SAVED = ["n: int = 3  # how many", "import math\nbegun = n", "x = math.sqrt(n)", "y = 2 * x"]
 
 
-@pytest.mark.parametrize(
-    ("ran", "begun", "same"),
-    [
-        (SAVED, 1, True),
-        (SAVED[:3], 1, True),
-        (["", *SAVED], 2, True),
-        ([SAVED[0], "# Parameters\nn = 5", *SAVED[1:]], 2, True),
-        ([SAVED[0], SAVED[1], "x = math.sqrt( n )  # spaces and words", SAVED[3]], 1, True),
-        ([SAVED[0], SAVED[1], "%matplotlib inline", *SAVED[2:]], 1, True),
-        ([SAVED[0], SAVED[1], "x = = 1", *SAVED[2:]], 1, True),
-        ([*SAVED, "n = 7", *SAVED[1:]], 5, True),
-        ([SAVED[0], SAVED[1], "x = math.sqrt(n + 1)"], 1, False),
-        ([SAVED[0], SAVED[1], "n = 7", SAVED[2]], 1, False),
-        ([SAVED[0], SAVED[1], SAVED[2], SAVED[2], SAVED[3]], 1, False),
-        ([SAVED[0], SAVED[1], SAVED[3]], 1, False),
-        ([SAVED[0], "import math\nbegun = n + 1", SAVED[2]], 1, False),
-        ([SAVED[0], "math.sqrt = abs", *SAVED[1:]], 2, False),
-    ],
-    ids=[
-        *(
-            "as saved",
-            "begun",
-            "empty first",
-            "injected",
-            "reformatted",
-            "magic",
-            "no Python",
-            "again with another value",
-        ),
-        *("edited", "value set later", "twice", "left out", "other beginning", "patched before"),
-    ],
-)
-def test_what_is_a_run_of_the_saved_cells(ran: Sequence[str], begun: int, same: bool) -> None:
-    assert are_saved(ran, begun, SAVED) == same
+REST = SAVED[2:]
+SAME = {
+    "as saved": ([SAVED[0]], SAVED[1:]),
+    "begun": ([SAVED[0]], SAVED[1:3]),
+    "empty first": (["", SAVED[0]], SAVED[1:]),
+    "nothing known of before": ([], SAVED[1:]),
+    "injected": ([SAVED[0], "# Parameters\nn = 5"], SAVED[1:]),
+    "injected, not finite": ([SAVED[0], "# Parameters\nn = float('nan')"], SAVED[1:]),
+    "reformatted": ([SAVED[0]], [SAVED[1], "x = math.sqrt( n )  # spaces and words", SAVED[3]]),
+    "only shown": ([SAVED[0]], [SAVED[1], "%matplotlib inline", "len?", "# words", *REST]),
+    "timed": ([SAVED[0]], [SAVED[1], f"%%time\n{SAVED[2]}", SAVED[3]]),
+    "no Python": ([SAVED[0]], [SAVED[1], "x = = 1", *REST]),
+    "again with another value": ([*SAVED, "n = 7"], SAVED[1:]),
+}
+OTHER = {
+    "edited": ([SAVED[0]], [SAVED[1], "x = math.sqrt(n + 1)"]),
+    "value set later": ([SAVED[0]], [SAVED[1], "n = 7", SAVED[2]]),
+    "twice": ([SAVED[0]], [SAVED[1], SAVED[2], SAVED[2], SAVED[3]]),
+    "left out": ([SAVED[0]], [SAVED[1], SAVED[3]]),
+    "other beginning": ([SAVED[0]], ["import math\nbegun = n + 1", SAVED[2]]),
+    "patched before": ([SAVED[0], "math.sqrt = abs"], SAVED[1:]),
+    "patched with a value": ([SAVED[0], "math.pi = 3"], SAVED[1:]),
+    "patched inside": ([SAVED[0], "f.__globals__['B'] = 3"], SAVED[1:]),
+    "no literal": ([SAVED[0], "n = {[1]}"], SAVED[1:]),
+    **{
+        f"as IPython reads it: {text!r}": ([SAVED[0]], [SAVED[1], text, *REST])
+        for text in (
+            *("n = 9\nlen?", "    n = 9", ">>> n = 9", "q = !true\nn = 9", "if 1:\n    %time n = 9"),
+            *("%time n = 9", "%run -i edit.py", "!touch x", "%%time\nn = 9"),
+        )
+    },
+    "does not run": ([SAVED[0]], [SAVED[1], f"%%script true\n{SAVED[2]}", SAVED[3]]),
+}
+
+
+@pytest.mark.parametrize(("before", "since"), SAME.values(), ids=SAME)
+def test_a_run_of_the_saved_cells(before: Sequence[str], since: Sequence[str]) -> None:
+    assert are_saved(before, since, SAVED)
+
+
+@pytest.mark.parametrize(("before", "since"), OTHER.values(), ids=OTHER)
+def test_what_is_no_run_of_the_saved_cells(before: Sequence[str], since: Sequence[str]) -> None:
+    assert not are_saved(before, since, SAVED)
 
 
 @given(st.permutations(SAVED[1:]))
 def test_only_one_order_is_the_saved_one(order: list[str]) -> None:
-    assert are_saved([SAVED[0], *order], 1, SAVED) == (order == SAVED[1:])
+    assert are_saved([SAVED[0]], order, SAVED) == (order == SAVED[1:])
 
 
 @pytest.mark.parametrize("edit", [False, True])

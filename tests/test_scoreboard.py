@@ -10,7 +10,7 @@ from icl_lib.claims import NOT_MEASURED, VERDICTS, Measured, load_claims, result
 from icl_lib.lineage import chapter_code, tables
 from icl_lib.main_figure import MAIN, main_figure
 from icl_lib.paths import root, write_json
-from icl_lib.scoreboard import fresh_results, is_stale, scoreboard
+from icl_lib.scoreboard import fresh_results, scoreboard, stale_because
 from icl_lib.stats import Interval
 from icl_lib.validate import ConfigError
 
@@ -127,7 +127,7 @@ def test_what_is_vouched_for_is_not_stale(book: Path) -> None:
     assert "stale: the code has changed since" in rows(scoreboard()[0])["L1"]
 
 
-def test_a_result_that_read_other_tables_is_stale(book: Path) -> None:
+def test_a_result_that_read_other_tables_stale_because(book: Path) -> None:
     """Tables that others recorded count by their numbers: not by the code that they were made with."""
     notebook = book / f"{CLAIMS['L1'].chapter}.ipynb"
     content = json.loads(notebook.read_text(encoding="utf-8"))
@@ -137,16 +137,16 @@ def test_a_result_that_read_other_tables_is_stale(book: Path) -> None:
     clause = {"value": [1.0], "control": [2.0], "verdict": "partly"}
     write_json(book / "figures/K5/result.json", {"clauses": {"a": clause}, "code_hash": "x"})
     (book / "figures/K5/rate.csv").write_text("seed,rate\n0,0.5\n")
-    assert is_stale(CLAIMS["L1"], book / "figures/L1/result.json")  # it says nothing of tables
+    assert stale_because(CLAIMS["L1"], book / "figures/L1/result.json")  # it says nothing of tables
     record(book, tables=tables(notebook, book))
     write_json(book / "figures/K5/result.json", {"clauses": {"a": {**clause, "verdict": "x"}}, "code_hash": "y"})
-    assert not is_stale(CLAIMS["L1"], book / "figures/L1/result.json")
+    assert not stale_because(CLAIMS["L1"], book / "figures/L1/result.json")
     for change in ("figures/K5/result.json", "figures/K5/rate.csv"):
         before = (book / change).read_text(encoding="utf-8")
         (book / change).write_text(before.replace("1.0", "1.5").replace("0.5", "0.6"), encoding="utf-8")
-        assert is_stale(CLAIMS["L1"], book / "figures/L1/result.json"), change
+        assert stale_because(CLAIMS["L1"], book / "figures/L1/result.json"), change
         (book / change).write_text(before, encoding="utf-8")
-    assert not is_stale(CLAIMS["L1"], book / "figures/L1/result.json")
+    assert not stale_because(CLAIMS["L1"], book / "figures/L1/result.json")
 
 
 def test_a_result_with_merge_markers_is_named(book: Path) -> None:
@@ -209,7 +209,7 @@ def test_scoreboard_of_this_book() -> None:
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_no_committed_result_is_stale(claim: str) -> None:
+def test_no_committed_result_stale_because(claim: str) -> None:
     """Record it again, or vouch for it (``python -m tools.vouch``)."""
     file = REAL / "figures" / claim / "result.json"
-    assert not file.is_file() or not is_stale(CLAIMS[claim], file)
+    assert not file.is_file() or not stale_because(CLAIMS[claim], file)

@@ -137,7 +137,12 @@ def main() -> int:
             shutil.rmtree(out)
             if failed(path, build / "run" / path, out):
                 return 1
+            shutil.copytree(out, build / "figures", dirs_exist_ok=True, copy_function=shutil.copyfile)
             moved |= record_figures(out, figures, complete=False)
+    for page in (path for path in notebooks.chapters() if path not in ran):
+        result = next((f for f in figures.glob("*/result.json") if page.stem.startswith(f"{f.parent.name}_")), None)
+        if result and read_json(result).get("tables", "") != tables(page.resolve(), Path.cwd()):
+            print(f"{notebooks.label(page)} reads what is new now: make record CHAPTER={page.stem}", file=sys.stderr)
     touched = [figures / file for file in sorted(moved)]
     for path in ran:
         out = (build / "run" / path).with_suffix(".out")

@@ -14,24 +14,24 @@ import contextlib
 import datetime
 import io
 import json
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pandas as pd
 
 from icl_lib.claims import load_claims
-from icl_lib.lineage import TABLE, chapter_code, trigger
+from icl_lib.lineage import TABLE, chapter_code, tables, trigger
 from icl_lib.paths import read_json, write_atomic
 from icl_lib.rerun import book, execute
 from icl_lib.rerun.compare import code_cells
 from icl_lib.rerun.near import texts
 from icl_lib.rerun.terminal import command
-from icl_lib.scoreboard import is_stale, vouched
+from icl_lib.scoreboard import stale_because, vouched
 from icl_lib.source import WRITTEN
 from icl_lib.validate import require
 from tools import notebooks
@@ -134,7 +134,7 @@ def chapter(name: str, before: Path, since: str) -> bool:
     parameters, setting = json.dumps(smaller or {}), "recorded" if smaller is None else "reduced"
     recorded = read_json(Path("figures") / found.id / "result.json")["code_hash"]
     ask = "import sys; from pathlib import Path; from icl_lib.lineage import chapter_code; print(chapter_code(Path(sys.argv[1])))"
-    if python(before, "-c", ask, str(path)) not in (recorded, vouched().get(recorded)):
+    if python(before, "-c", ask, str(path)) not in (recorded, vouched().get(recorded, ("",))[0]):
         print(f"{found.id}: its recorded result was stale at {since}, too", file=sys.stderr)
         return False
     now = chapter_code(path)
@@ -153,39 +153,41 @@ def chapter(name: str, before: Path, since: str) -> bool:
 
 
 def by_tests(names: Sequence[str]) -> bool:
-    """Vouch for the recorded results of chapters whose tests pass, two at a time."""
-    found = [book.find(name, Path.cwd()) for name in names]
-    paths = {chapter.id: chapter.notebook.relative_to(Path.cwd()) for chapter in found}
-    now = {name: chapter_code(path) for name, path in paths.items()}
-    smaller = notebooks.reduced()
-    tested = {name: notebooks.REFERENCES / p.name if p in smaller else p for name, p in paths.items()}
-    with tempfile.TemporaryDirectory() as place:
-        more = {"ICL_BOOK_OUT": place, "ICL_BOOK_CACHE": place}
-        run = [*NBVAL, *TWO_AT_ONCE, "-rfE", *map(str, tested.values())]
-        done = subprocess.run(run, env={**clean_environment(), **more}, stdout=subprocess.PIPE, encoding="utf-8")
-    print(done.stdout)
-    passed = True
-    for name, path in tested.items():
-        failed = done.returncode not in (0, 1) or re.search(
-            rf"^(FAILED|ERROR) {re.escape(str(path))}", done.stdout, re.M
+    """Vouch for the recorded results of chapters all of whose tests pass, two at a time.
+
+    Raises:
+        ConfigError: for a claim without a recorded result, or whose result has read tables that are new: that is recorded again.
+    """
+    claims, smaller, tested = load_claims(), notebooks.reduced(), {}
+    for name in names:
+        path = book.find(name, Path.cwd()).notebook.relative_to(Path.cwd())
+        result = Path("figures") / name / "result.json"
+        good = (
+            name in claims
+            and result.is_file()
+            and read_json(result).get("tables", "") == tables(path.resolve(), Path.cwd())
         )
-        if failed or chapter_code(paths[name]) != now[name]:
+        require(good, "claim", name, "one with a recorded result that has read what is recorded today")
+        tested[name] = path, notebooks.REFERENCES / path.name if path in smaller else path, chapter_code(path)
+    if not tested:
+        print("nothing is stale")
+        return True
+    with tempfile.TemporaryDirectory() as place:
+        cases = Path(place) / "cases.xml"
+        run = [*NBVAL, *TWO_AT_ONCE, f"--junitxml={cases}", *(str(file) for _, file, _ in tested.values())]
+        subprocess.run(run, env={**clean_environment(), "ICL_BOOK_OUT": place, "ICL_BOOK_CACHE": place})
+        require(cases.is_file(), "pytest", run[-1], "able to run")
+        told = [(case.get("classname", ""), len(case) == 0) for case in ElementTree.parse(cases).iter("testcase")]
+    passed = True
+    for name, (path, file, now) in tested.items():
+        fine = [ok for notebook, ok in told if notebook.endswith(file.name)]
+        if not fine or not all(fine) or chapter_code(path) != now:
             print(f"{name}: its tests did not pass, or its code {WRITTEN}", file=sys.stderr)
             passed = False
             continue
+        how = f"{'reduced' if path in smaller else 'recorded'} setting, its tests passed"
         recorded = read_json(Path("figures") / name / "result.json")["code_hash"]
-        how = f"{'reduced' if paths[name] in smaller else 'recorded'} setting, its tests passed"
-        add(
-            FILE,
-            "recorded",
-            {
-                "claim": name,
-                "recorded": recorded,
-                "now": now[name],
-                "since": execute.commit().partition(" ")[0],
-                "how": how,
-            },
-        )
+        add(FILE, "recorded", {"claim": name, "recorded": recorded, "now": now, "since": execute.commit(), "how": how})
         print(f"{name}: {how}")
     return passed
 
@@ -193,7 +195,7 @@ def by_tests(names: Sequence[str]) -> bool:
 def stale() -> list[str]:
     """Claims whose recorded results are not of today's code."""
     files = [(claim, Path("figures") / claim.id / "result.json") for claim in load_claims().values()]
-    return [claim.id for claim, file in files if file.is_file() and is_stale(claim, file)]
+    return [claim.id for claim, file in files if file.is_file() and stale_because(claim, file)]
 
 
 def main() -> int:

@@ -139,7 +139,7 @@ def flow(
 ) -> tuple[State, pd.DataFrame]:
     """Follow the flow from ``state`` (of ``start``, or where another run ended) until its clock is at ``t_end``.
 
-    A resumed run is the uninterrupted one.
+    Interrupted after whole steps, and resumed, its particles are those of the uninterrupted run.
 
     Args:
         teacher: one per member.

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from icl_lib.markdown import as_text
 from icl_lib.paths import read_json
 from icl_lib.rerun.book import ChapterFile
 from icl_lib.rerun.headline import headline
@@ -23,17 +24,6 @@ CITED = re.compile(r"figures/(\w+/\w+\.csv)")
 def in_words(values: Mapping[str, object]) -> str:
     """Values for people, such as ``alpha = 0.5, beta = 1``."""
     return ", ".join(f"{name} = {value}" for name, value in values.items())
-
-
-def as_text(value: object) -> str:
-    """A value on a page in Markdown, where no letter of it makes HTML, a formula or anything else.
-
-    >>> as_text(0.5), as_text("<b>")
-    ('0.5', '<code>&#60;b&#62;</code>')
-    """
-    if isinstance(value, int | float):
-        return str(value)
-    return f"<code>{''.join(c if c.isalnum() or c in ' ,.' else f'&#{ord(c)};' for c in str(value))}</code>"
 
 
 def tell(notebook: Any, chapter: ChapterFile, changed: Mapping[str, object], out: Path) -> None:

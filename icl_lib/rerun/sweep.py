@@ -89,7 +89,9 @@ def plan(
     folder = (out or chapter.book / "_build" / "sweeps" / names).resolve()
     if (folder / SWEEP).is_file():
         _read(folder / SWEEP)  # refused before anything is written
-    elif not any(folder.glob("points/*/provenance.json")):  # it is no sweep's so far
+    elif not any(
+        any(folder.glob(name)) for name in ("points/*/provenance.json", "failed/*.json")
+    ):  # it is no sweep's so far
         taken = [folder.name] if folder.is_file() else [name for name in WRITES if (folder / name).exists()]
         require(not taken, "out", str(folder), f"another folder: this is no sweep's, and {''.join(taken[:1])} is in it")
     return Plan(folder, chapter, jobs)

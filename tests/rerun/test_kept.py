@@ -109,7 +109,9 @@ def test_a_text_is_a_text_on_its_page(book: Path, tmp_path: Path) -> None:
     assert "<code>&lt;b&gt;x&lt;/b&gt; $x^2$ &lt;script&gt;" in page  # no formula is made in code
 
 
-@pytest.mark.parametrize("grid", ["beta=1:3:2,4", "alpha=0.1:1:3j", "alpha=[1]:1:3", "shape=a,b,", "alpha=1e-400"])
+@pytest.mark.parametrize(
+    "grid", ["beta=1:3:2,4", "alpha=0.1:1:3j", "alpha=[1]:1:3", "shape=a,b,", "alpha=1e-400", "alpha=0.5,1e-400"]
+)
 def test_grids_that_say_nothing_clear(book: Path, tmp_path: Path, grid: str) -> None:
     name = grid.partition("=")[0]
     with pytest.raises(ConfigError, match=f"{name}='"):
@@ -152,4 +154,4 @@ def test_a_cache_that_is_a_file_is_refused_before_the_run(book: Path, tmp_path: 
     done = icl(
         book, "run", "T1", "--out", tmp_path / "run", env=environment() | {"ICL_BOOK_CACHE": str(tmp_path / "cache")}
     )
-    assert done.returncode == 2 and "ICL_BOOK_CACHE=" in done.stderr and "a folder that can be written" in done.stderr
+    assert done.returncode == 2 and "ICL_BOOK_CACHE=" in done.stderr and "a folder, for trained models" in done.stderr
