@@ -23,9 +23,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from icl_lib.chapter import show
-from icl_lib.claims import Claim, Clause, Measured, ends, judge, judge_clause, load_claims, meets, misses, read_result
+from icl_lib.claims import Claim, Clause, Measured, ends, judge, judge_clause, load_claims, meets, misses
 from icl_lib.figures import WIDTH
-from icl_lib.scoreboard import COLOURS, MARKS, result_file, stale_because
+from icl_lib.scoreboard import COLOURS, MARKS, recorded_in, result_file, stale_because
 from icl_lib.stats import Interval
 from icl_lib.validate import require
 
@@ -107,7 +107,7 @@ def all_results(fresh: Path | None = None) -> pd.DataFrame:
     claims = load_claims()
     files = {name: file for name, claim in claims.items() if (file := result_file(claim, fresh))}
     stale = {name for name, file in files.items() if stale_because(claims[name], file)}
-    return results_table(claims, {name: read_result(file)[0] for name, file in files.items()}, stale)
+    return results_table(claims, {name: recorded_in(file)[0] for name, file in files.items()}, stale)
 
 
 def claim_list(table: pd.DataFrame) -> str:

@@ -8,11 +8,12 @@ import pandas as pd
 
 from icl_lib import rounding
 from icl_lib.chapter import show
-from icl_lib.claims import VERDICTS, Claim, judge, judge_clause, load_claims, read_result
+from icl_lib.claims import VERDICTS, Claim, Measured, judge, judge_clause, load_claims, read_result
 from icl_lib.lineage import chapter_code, tables
 from icl_lib.main_figure import main_figure
 from icl_lib.parameters import ledger_setting
 from icl_lib.paths import out_dir, read_json, root
+from icl_lib.validate import ConfigError, require
 
 MARKS = dict(zip(VERDICTS, ("✔", "◐", "✘", "◇", "○"), strict=True))
 COLOURS = dict(zip(VERDICTS, ("#0173b2", "#b8860b", "#b3341f", "#6b6b6b", "#9a9a9a"), strict=True))
@@ -27,10 +28,23 @@ def result_file(claim: Claim, fresh: Path | None) -> Path | None:
     return next((f / claim.id / "result.json" for f in folders if (f / claim.id / "result.json").is_file()), None)
 
 
+def recorded_in(file: Path) -> tuple[dict[str, Measured], dict[str, object]]:
+    """What `read_result` finds.
+
+    Raises:
+        ConfigError: for a file that no chapter wrote, with its name.
+    """
+    try:
+        measured, content = read_result(file)
+        return measured, {"code_hash": content["code_hash"], **content}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"file={str(file)!r}: must be a result as a chapter records it") from error
+
+
 def stale_because(claim: Claim, result: Path) -> str:
     """Why a recorded result may not be what comes out today; empty if it is."""
-    recorded, notebook = read_json(result), root() / f"{claim.chapter}.ipynb"
-    code = recorded["code_hash"]
+    recorded, notebook = recorded_in(result)[1], root() / f"{claim.chapter}.ipynb"
+    code = str(recorded["code_hash"])
     if chapter_code(notebook) not in (code, vouched().get(code, ("", ""))[0]):
         return "the code has changed since this was recorded"
     return "" if recorded.get("tables", "") == tables(notebook, root()) else "other results, which it reads, are new"
@@ -51,7 +65,9 @@ def vouched() -> dict[str, tuple[str, str]]:
     file = root() / "figures" / "vouched.csv"
     if not file.is_file():
         return {}
-    table = pd.read_csv(file, dtype=str)
+    table = pd.read_csv(file, dtype=str, on_bad_lines="skip")
+    whole = {"recorded", "now", "how"} <= set(table) and bool(table.notna().all(axis=None))
+    require(whole, "file", str(file), "a full table, as python -m tools.vouch writes it, without merge markers")
     return dict(zip(table["recorded"], zip(table["now"], table["how"], strict=True), strict=True))
 
 
@@ -68,7 +84,7 @@ def _links(claim: Claim) -> str:
 
 def _clauses(claim: Claim, file: Path) -> tuple[str, str, int]:
     """Verdict on a measured claim, its clauses as HTML, and the smallest number of seeds."""
-    measured, _ = read_result(file)
+    measured, _ = recorded_in(file)
     lines, moved = [], rounding.moves(root(), claim.id)
     for key, m in measured.items():
         verdict = judge_clause(claim.clauses[key], m)

@@ -160,6 +160,26 @@ def test_a_result_with_merge_markers_is_named(book: Path) -> None:
         scoreboard()
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", '{"clauses": {"a": {}}, "code_hash": "x"}'])
+def test_a_result_that_no_chapter_wrote_is_named(book: Path, content: str) -> None:
+    record(book)
+    (book / "figures/L1/result.json").write_text(content, encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"^file='.*figures/L1/result.json': must be a result as a chapter records it"
+    ):
+        scoreboard()
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_table_of_what_is_vouched_for_with_merge_markers_is_named(book: Path, at: int) -> None:
+    record(book)
+    lines = ["claim,recorded,now,since,date,how", "L1,a,b,c,2026-11-30,tests"]
+    lines[at:at] = ["<<<<<<< HEAD"]
+    (book / "figures/vouched.csv").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"^file='.*figures/vouched.csv': must be .*without merge markers$"):
+        scoreboard()
+
+
 def test_what_could_not_be_measured_is_shown_and_counted(book: Path) -> None:
     record(book, control=NOT_MEASURED)
     table, counts, _ = scoreboard()

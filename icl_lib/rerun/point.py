@@ -162,9 +162,9 @@ def _seal(record: Mapping[str, object]) -> str:
 def recover(final: Path) -> None:
     """Give a folder its name back if a process was killed while it replaced it; remove what it left if it had finished."""
     old = _aside(final)
-    if old.exists() and not final.exists():
+    if _own(old) and not final.exists():
         old.rename(final)
-    elif old.exists() and _own(final):
+    elif _own(old) and _own(final):
         _discard(old)
     for left in final.parent.glob(f".{glob.escape(final.name)}.discarded-*"):
         shutil.rmtree(left, ignore_errors=True)

@@ -83,7 +83,8 @@ def run(
         except CodeChanged as error:
             raise RunFailed(f"{chapter.id}: {error}") from None
         if problem:
-            failed = final.with_name(final.name + ".failed.ipynb")
+            names = (f"{final.name}{f'-{n}' if n > 1 else ''}.failed.ipynb" for n in itertools.count(1))
+            failed = next(path for path in map(final.with_name, names) if not path.exists())
             kept = work / f"{chapter.notebook.stem}.failed.ipynb"
             if kept.is_file():
                 kept.replace(failed)

@@ -196,6 +196,14 @@ def test_a_run_that_was_killed_while_it_replaced_another_lost_nothing(book: Path
         single.run(chapter, {}, out)
     assert json.loads((out / "provenance.json").read_text())["changed"] == {"alpha": 0.25}
     assert {p.name for p in tmp_path.iterdir()} == {"book", "out", "out.failed.ipynb"}
+    out.rename(tmp_path / "elsewhere")
+    (tmp_path / ".out.replaced").mkdir()
+    (tmp_path / ".out.replaced/notes.md").write_text("mine")  # a folder of that name that no run wrote is left alone
+    with pytest.raises(single.RunFailed):
+        single.run(chapter, {}, out)
+    assert not out.exists() and (tmp_path / ".out.replaced/notes.md").is_file()
+    shutil.rmtree(tmp_path / ".out.replaced")
+    (tmp_path / "elsewhere").rename(out)
     (book / "no-0.5").unlink()
     out.rename(tmp_path / ".out.replaced")
     out.mkdir()
@@ -227,6 +235,11 @@ def test_a_failed_run_names_the_cell_and_keeps_the_earlier_result(book: Path, tm
     first, second = lines(done.stderr)
     assert first == "icl: T1: failed in cell 4, In [3]: ValueError: no result at alpha = 0.5"
     assert second == f"  see {out}.failed.ipynb" and Path(f"{out}.failed.ipynb").is_file()
+    before = Path(f"{out}.failed.ipynb").read_text()
+    again = icl(book, "run", "T1", "--out", out)  # somebody may have worked in the first one
+    assert lines(again.stderr)[1] == f"  see {out}-2.failed.ipynb"
+    assert Path(f"{out}.failed.ipynb").read_text() == before
+    Path(f"{out}-2.failed.ipynb").unlink()
     assert (out / "provenance.json").read_text() == '{"files": {}}'
     assert {p.name for p in tmp_path.iterdir()} == {"book", "out", "out.failed.ipynb"}
 
