@@ -8,7 +8,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
-PACKAGE = "icl_lib"
+PACKAGES = ("icl_lib", "studies")
 BLOCK = re.compile(r'(<div class="highlight-(?:ipython3|python) .*?<pre>)(.*?)(</pre>)', re.S)
 # A name as the highlighter writes it, with an attribute if it has one; not what follows a dot or stands before a "=".
 WORD = r'<span class="(?:n|nn|nc|nf)">([\w.]+)</span>'
@@ -21,7 +21,7 @@ def imports(tree: ast.AST) -> dict[str, str]:
     """What names stand for that come from the library."""
     found: dict[str, str] = {}
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
             found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
             found[node.module or ""] = node.module or ""
     return found

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
+# Where code stands that may decide a number: the library, and what only one claim needs, by the names that Python imports.
+PACKAGES = {name: PACKAGE.parent / name for name in ("icl_lib", "studies")}
 Stamp = tuple[int, int, int]  # when a file was written, when that was entered, and its size
 
 
@@ -30,7 +32,7 @@ def stamp(file: Path) -> Stamp:
 
 def _sources() -> dict[Path, Stamp]:
     found = {}
-    for file in PACKAGE.rglob("[!.]*.py"):
+    for file in (file for folder in PACKAGES.values() for file in folder.rglob("[!.]*.py")):
         with contextlib.suppress(OSError):  # gone meanwhile, or a link to nothing
             found[file] = stamp(file)
     return found
@@ -71,10 +73,11 @@ def _compiled(file: Path) -> bool:
 
 
 def module_file(name: str) -> Path | None:
-    """File of an ``icl_lib`` module, or None if there is no such module."""
-    base = PACKAGE.joinpath(*name.split(".")[1:])
+    """File of a module in ``PACKAGES``, or None if there is no such module."""
+    package, *inner = name.split(".")
+    base = PACKAGES.get(package, PACKAGE).joinpath(*inner)
     for file in (base / "__init__.py", base.with_suffix(".py")):  # in the order in which Python looks
-        if name.split(".")[0] == "icl_lib" and file.is_file():
+        if package in PACKAGES and file.is_file():
             return file
     return None
 

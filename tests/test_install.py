@@ -35,6 +35,8 @@ def checkout(folder: Path, lock: str = "one==1\n") -> Path:
     for name in ("env.sh", "install.py"):
         shutil.copyfile(f"tools/{name}", folder / "tools" / name)
     (folder / "icl_lib/__init__.py").touch()
+    (folder / "studies").mkdir()
+    (folder / "studies/__init__.py").touch()
     (folder / "claims.yml").touch()
     (folder / "requirements.lock").write_text(lock)
     return folder
@@ -124,6 +126,16 @@ def test_an_environment_is_installed_once(tmp_path: Path) -> None:
     (book / "requirements.lock").write_text("one==2\n")
     assert make_env(book).returncode == 0
     assert len(asked(venv)) == 2
+
+
+def test_an_environment_that_lacks_a_package_of_the_checkout_is_brought_up_to_date(tmp_path: Path) -> None:
+    book = checkout(tmp_path / "book")
+    venv = environment(book / ".venv")
+    assert make_env(book).returncode == 0 and asked(venv)
+    shutil.rmtree(book / "studies")  # as in one that was made before there was that package
+    assert make_env(book).returncode == 0
+    (only,) = asked(venv)
+    assert only.endswith(f"--no-deps -e {book}")
 
 
 def test_an_environment_of_uv_has_no_pip(tmp_path: Path) -> None:

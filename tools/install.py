@@ -9,6 +9,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
 VENV = Path(sys.prefix).resolve()
+PACKAGES = ("icl_lib", "studies")
 LOCK, INSTALLED = HERE / "requirements.lock", VENV / "requirements.lock"
 # How a program of an environment begins: with the path of its Python, which a shell has to find if it is long or has spaces.
 HEAD = re.compile(rb"\A#!(/bin/sh\n'''exec' .*\n' '''|/.*python[\d.]*)\n")
@@ -16,7 +17,7 @@ HEAD = re.compile(rb"\A#!(/bin/sh\n'''exec' .*\n' '''|/.*python[\d.]*)\n")
 
 def served() -> Path | None:
     """The checkout whose library this environment imports, if it imports any."""
-    found = importlib.util.find_spec("icl_lib")
+    found = importlib.util.find_spec(PACKAGES[0])
     return Path(found.origin).resolve().parents[1] if found and found.origin else None
 
 
@@ -53,7 +54,7 @@ def repoint() -> None:
 def main() -> None:
     current = INSTALLED.is_file() and INSTALLED.read_bytes() == LOCK.read_bytes()
     checkout = served()
-    if checkout == HERE and current:
+    if checkout == HERE and current and all(map(importlib.util.find_spec, PACKAGES)):
         return
     if checkout not in (None, HERE) and not VENV.is_relative_to(HERE):
         # It is used as it is: what this checkout's programs start finds this checkout's library first (PYTHONPATH).

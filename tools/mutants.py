@@ -26,7 +26,7 @@ from icl_lib.validate import require
 
 COLUMNS = ("name", "part", "file", "bug", "missed_at_first", "caught_by")
 LIMIT = 300  # seconds that the tests of one bug may take; no answer by then is no catch
-COPIED = ("icl_lib", "tests", "benchmarks", "tools")  # folders that are copied; the others are links
+COPIED = ("icl_lib", "studies", "tests", "benchmarks", "tools")  # folders that are copied; the others are links
 LEFT_OUT = (".git", ".venv", "_build", "__pycache__")
 PARTS = {"softmax": "Part I", "mean_field": "Part II", "rerun": "re-running"}
 FAILED = re.compile(r"^(?:FAILED|ERROR) ([^\s\[]+)", re.M)

@@ -5,7 +5,7 @@
 - `trigger` is the hash of that. Another trigger does not mean other numbers: where a trainer's probes come out to the bit, its
   results keep the `lineage` that they had (``data/lineages.csv``, written by ``python -m tools.vouch``).
 
-What lies outside ``icl_lib`` counts by its version (`provenance.versions`); data that a chapter reads, by what its metadata
+What lies outside ``icl_lib`` and ``studies`` counts by its version (`provenance.versions`); data that a chapter reads, by what its metadata
 declares (`icl_lib.notebooks.declared`).
 """
 
@@ -59,7 +59,7 @@ def _found(*names: str) -> dict[Symbol, Reached]:
     start = []
     for name in names:
         where, _, own = name.rpartition(".")
-        require(module_file(where) is not None and own in module(where).defined, "name", name, "defined in icl_lib")
+        require(module_file(where) is not None and own in module(where).defined, "name", name, "defined in the library")
         start.append((where, own))
     return reached(start, FILING)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from icl_lib.lineage.stripped import stripped
-from icl_lib.source import module_file
+from icl_lib.source import PACKAGES, module_file
 from icl_lib.validate import require
 
 Symbol = tuple[str, str]  # a module and a name in it
@@ -123,14 +123,14 @@ def read(tree: ast.Module) -> Module:
 
 
 def _library(places: Iterable[Symbol]) -> bool:
-    return any(where.partition(".")[0] == "icl_lib" for where, _ in places)
+    return any(where.partition(".")[0] in PACKAGES for where, _ in places)
 
 
 @cache
 def module(name: str) -> Module:
-    """The module of that name in ``icl_lib``."""
+    """The module of that name in ``PACKAGES``."""
     file = module_file(name)
-    require(file is not None, "module", name, "a module of icl_lib")
+    require(file is not None, "module", name, "a module of " + " or ".join(PACKAGES))
     assert file is not None
     return read(ast.parse(file.read_text(encoding="utf-8")))
 

@@ -1,6 +1,6 @@
 """The skeleton of a new claim, made from the templates in ``tools/new``: it runs as it stands, and says TODO where words belong.
 
-Files: the notebook, a module for the measurement with its place in the reference, and a test. Entries: in the ledger, in
+Files: the notebook, a study with its place in the reference, and a test. Entries: in the ledger, in
 ``chapters/parameters.yml`` and, where no pattern of ``_toc.yml`` finds the page, there.
 """
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from icl_lib.paths import write_atomic
 from icl_lib.validate import require
 
-# Of a claim's first letter: folder of its chapter and its library, key of its paper, page of the reference, first heading.
+# Of a claim's first letter: folder of its chapter, key of its paper, first heading.
 PARTS = {
-    "L": ("softmax", "li2024", "softmax_analysis", "The claim"),
-    "K": ("mean_field", "kim2024", "mean_field_landscape", "The claim"),
-    "Q": ("open", "open", "open", "The question"),
+    "L": ("softmax", "li2024", "The claim"),
+    "K": ("mean_field", "kim2024", "The claim"),
+    "Q": ("open", "open", "The question"),
 }
 
 
@@ -34,7 +34,7 @@ def new(name: str, book: Path) -> list[Path]:
     ledger = (book / "claims.yml").read_text(encoding="utf-8")
     free = 1 + max((int(n) for n in re.findall(rf"^{letter}(\d+):", ledger, re.M)), default=0)
     require(number == free, "claim", name, f"the next one of its part, {letter}{free}")
-    part, paper, page, heading = PARTS[letter]
+    part, paper, heading = PARTS[letter]
     id = f"{letter}{number}"
 
     def template(file: str) -> str:
@@ -51,15 +51,15 @@ def new(name: str, book: Path) -> list[Path]:
 
     files = {
         book / "chapters" / part / f"{id}_{stem}.ipynb": template("chapter.ipynb"),
-        book / "icl_lib" / part / f"{stem}.py": template("measure.py"),
-        book / "tests" / part / f"test_{stem}.py": template("test_measure.py"),
+        book / "studies" / f"{id}.py": template("measure.py"),
+        book / "tests" / "studies" / f"test_{id}.py": template("test_measure.py"),
     }
     for file in files:
         require(not file.exists(), "claim", name, f"another name, {file.relative_to(book)} exists")
-    table, reference, toc = (book / at for at in ("chapters/parameters.yml", f"chapters/api/{page}.md", "_toc.yml"))
+    table, reference, toc = (book / at for at in ("chapters/parameters.yml", "chapters/api/studies.md", "_toc.yml"))
     files[book / "claims.yml"] = _after(ledger, rf"{letter}\d+:", "\n" + template("ledger.yml"))
     files[table] = _after(table.read_text(encoding="utf-8"), rf"{part}/{letter}\d+_\w+:", template("parameters.yml"))
-    module = f"\n## `{stem}`\n\n```{{eval-rst}}\n.. automodule:: icl_lib.{part}.{stem}\n```\n"
+    module = f"\n## `{id}`\n\n```{{eval-rst}}\n.. automodule:: studies.{id}\n```\n"
     files[reference] = reference.read_text(encoding="utf-8") + module
     pages = toc.read_text(encoding="utf-8")
     if not any(fnmatch(f"chapters/{part}/{id}_{stem}", glob) for glob in re.findall(r"- glob: (\S+)", pages)):

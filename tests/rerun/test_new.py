@@ -50,12 +50,13 @@ def test_entries_stand_after_the_last_of_their_part(copied: Path, letter: str, p
     pages = [glob for group in yaml.safe_load((copied / "_toc.yml").read_text())["parts"] for glob in group["chapters"]]
     found = [page for entry in pages if "glob" in entry for page in copied.glob(f"{entry['glob']}.ipynb")]
     assert found.count(notebook) == 1
-    assert any(f"automodule:: icl_lib.{part}.width" in f.read_text() for f in (copied / "chapters/api").glob("*.md"))
+    assert f"automodule:: studies.{id}\n" in (copied / "chapters/api/studies.md").read_text()
 
 
 def test_the_skeleton_runs_and_its_test_passes(copied: Path) -> None:
     id = free("L")
-    shutil.copytree(LIBRARY / "icl_lib", copied / "icl_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("icl_lib", "studies"):
+        shutil.copytree(LIBRARY / package, copied / package, ignore=shutil.ignore_patterns("__pycache__"))
     for arguments in (("new", id), ("run", id, "-p", "n_draws=100", "--out", "run")):
         done = subprocess.run(
             [sys.executable, "-m", "icl_lib.cli", *arguments],
@@ -67,8 +68,8 @@ def test_the_skeleton_runs_and_its_test_passes(copied: Path) -> None:
         assert done.returncode == 0, done.stderr
     assert "verdict: reproduced" in done.stdout and (copied / f"run/{id}/main.csv").is_file()
     scope: dict[str, object] = {}
-    exec((copied / "icl_lib/softmax/draft.py").read_text(), scope)
-    test = (copied / "tests/softmax/test_draft.py").read_text().replace("from icl_lib.softmax.draft import measure", "")
+    exec((copied / f"studies/{id}.py").read_text(), scope)
+    test = (copied / f"tests/studies/test_{id}.py").read_text().replace(f"from studies.{id} import measure", "")
     exec(test, scope)
     for name in [name for name in scope if name.startswith("test_")]:
         scope[name]()  # type: ignore[operator]
@@ -76,13 +77,13 @@ def test_the_skeleton_runs_and_its_test_passes(copied: Path) -> None:
 
 def test_what_it_refuses_and_that_nothing_is_written_then(copied: Path) -> None:
     before = {file: file.read_bytes() for file in copied.rglob("*") if file.is_file()}
-    (copied / "icl_lib/softmax").mkdir(parents=True)
-    (copied / "icl_lib/softmax/mine.py").touch()
+    (copied / "studies").mkdir()
+    (copied / f"studies/{free('L')}.py").touch()
     for name, message in {
         "L1": f"claim='L1': must be the next one of its part, {free('L')}",
         "M1": "claim='M1': must be an id with a name",
         f"{free('L')}_../x": "must be an id with a name",
-        f"{free('L')}_mine": "must be another name, icl_lib/softmax/mine.py exists",
+        f"{free('L')}_mine": "must be another name, studies/{free('L')}.py exists",
     }.items():
         with pytest.raises(ConfigError, match=re.escape(message)):
             new(name, copied)

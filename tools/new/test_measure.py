@@ -2,7 +2,7 @@
 
 import pytest
 
-from icl_lib.softmax.new_claim import measure
+from studies.L0 import measure
 from icl_lib.validate import ConfigError
 
 
