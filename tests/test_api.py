@@ -60,3 +60,10 @@ def test_every_module_is_on_one_page() -> None:
     pages = Path("chapters/api").glob("*.md")
     shown = Counter(name for page in pages for name in re.findall(r"automodule:: (\S+)", page.read_text()))
     assert shown == Counter(MODULES)
+
+
+def test_the_library_knows_no_study_and_no_study_another() -> None:
+    """What two claims need belongs in the library."""
+    for file in FILES:
+        known = re.findall(r"^\s*(?:from|import) (studies\S*)", file.read_text(encoding="utf-8"), re.M)
+        assert not known, (file, known)
