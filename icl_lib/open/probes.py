@@ -7,12 +7,12 @@ import torch
 
 from icl_lib.rng import generator
 from icl_lib.softmax import model
+from icl_lib.softmax.descent import Ensemble
 from icl_lib.softmax.evaluate import BLOCK, check_finite, check_members
 from icl_lib.softmax.floors import exact_counts
 from icl_lib.softmax.model import Activations, wrong
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.train import Ensemble
 from icl_lib.validate import require, require_integer
 
 STEPS = 1_000  # the stream "check" of ``assumptions`` is below

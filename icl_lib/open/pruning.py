@@ -12,12 +12,13 @@ from torch import Tensor
 
 from icl_lib.rng import generator
 from icl_lib.softmax import gpt, model
+from icl_lib.softmax.descent import Ensemble, State
 from icl_lib.softmax.gpt import GPTParams
 from icl_lib.softmax.model import Params
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import Prompts
 from icl_lib.softmax.pruning import keep
-from icl_lib.softmax.train import Ensemble, State, TrainConfig, initial_state, train
+from icl_lib.softmax.train import TrainConfig, initial_state, train
 from icl_lib.validate import require
 
 

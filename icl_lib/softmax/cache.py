@@ -13,8 +13,9 @@ from icl_lib.lineage import lineage
 from icl_lib.locks import locked
 from icl_lib.paths import cache_dir
 from icl_lib.provenance import moving
+from icl_lib.softmax.descent import Ensemble, State, stacked_patterns
 from icl_lib.softmax.model import Params
-from icl_lib.softmax.train import Ensemble, State, TrainConfig, config_json, stacked_patterns, train
+from icl_lib.softmax.train import TrainConfig, config_json, train
 from icl_lib.store import load_tensors, save_tensors
 
 TRAINER = "icl_lib.softmax.train.train"

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from icl_lib.softmax import model
+from icl_lib.softmax.descent import Ensemble
 from icl_lib.softmax.model import hinge, wrong
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks, check_tasks
-from icl_lib.softmax.train import Ensemble
 from icl_lib.validate import require, require_integer
 
 BLOCK = 2_000  # prompts a member evaluates at once; part of the random stream, like the step

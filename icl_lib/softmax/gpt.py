@@ -20,6 +20,7 @@ from torch import Tensor
 
 from icl_lib.rng import generator
 from icl_lib.softmax.gpt_blocks import Maps, Saved, back, there
+from icl_lib.softmax.network import Network
 from icl_lib.softmax.patterns import PatternConfig, Patterns
 from icl_lib.softmax.prompts import Prompts, codes_of
 from icl_lib.validate import require, require_integer
@@ -178,3 +179,6 @@ def backward(
         slopes = Maps(*map(torch.zeros_like, maps))
         act = _run(params, Maps(*(part.detach() for part in maps)), prompts, slopes, d_output)
     return act, GPTParams(*torch.autograd.grad(maps, leaves, slopes))
+
+
+GPT = Network(GPTParams, init_gpt, forward, backward)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from icl_lib.rng import generator
 from icl_lib.softmax.model import ModelConfig
+from icl_lib.softmax.network import Network
 from icl_lib.softmax.patterns import PatternConfig, Patterns
 from icl_lib.softmax.prompts import Prompts, codes_of
 from icl_lib.softmax.stack_blocks import Layer, back, there
@@ -136,3 +137,6 @@ def backward(
     maps, of_maps = zip(*(pair for pair in pairs if pair[0].requires_grad), strict=True)  # tokens are given
     grads = torch.autograd.grad(maps, leaves, of_maps, allow_unused=True, materialize_grads=True)
     return act, StackParams(*grads)
+
+
+STACK = Network(StackParams, init_stack, forward, backward)

@@ -13,11 +13,12 @@ from safetensors.torch import save_file
 
 import icl_lib.softmax.cache as cache_module
 from icl_lib.softmax.cache import ensemble_key, load_state, save_state, trained
+from icl_lib.softmax.descent import Ensemble, State
 from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import Ensemble, State, TrainConfig, initial_state, train, train_steps
+from icl_lib.softmax.train import TrainConfig, initial_state, train, train_steps
 
 CONFIG = TrainConfig(
     tasks=uniform_cover(4, 1, 0),
