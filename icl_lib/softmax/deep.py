@@ -1,6 +1,5 @@
 """Training networks of several layers: ensembles of GPTs (``gpt.py``) or of residual stacks (``stack.py``)."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,15 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from icl_lib.device import moved
-from icl_lib.lineage import lineage
-from icl_lib.locks import locked
-from icl_lib.paths import cache_dir
 from icl_lib.rng import generator
 from icl_lib.softmax import gpt, stack
-from icl_lib.softmax.cache import ensemble_key, load_state, save_state
+from icl_lib.softmax.cache import found_or_trained
 from icl_lib.softmax.descent import Ensemble, State, descend, stacked_patterns
 from icl_lib.softmax.network import Network, initialised
 from icl_lib.softmax.patterns import PatternConfig
@@ -159,16 +154,10 @@ def trained_deep(configs: Sequence[DeepConfig], folder: Path | None = None) -> E
     Raises:
         icl_lib.source.CodeChanged: if the code of the trainer was written since this process began; nothing is saved then.
     """
-    key = ensemble_key(configs, TRAINER)
-    folder = cache_dir() if folder is None else folder
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{key}.safetensors"
-    with locked(folder / f"{key}.lock"):
-        state = load_state(path, key, network(configs[0]).params)
-        if state is None:
-            with tqdm(total=configs[0].n_steps, disable=not sys.stderr.isatty()) as bar:
-                done = train_deep(configs, lambda steps, _: bar.update(steps - bar.n))
-            lineage(TRAINER)  # still the code that ran
-            save_state(path, done, key)
-            return done
-        return Ensemble(tuple(configs), stacked_patterns(configs), state.params, state.losses)
+
+    def run(state: State | None, report: Callable[[int], object], save: Callable[[Ensemble], None]) -> Ensemble:
+        done = train_deep(configs, lambda steps, _: report(steps))
+        save(done)
+        return done
+
+    return found_or_trained(configs, TRAINER, network(configs[0]).params, run, folder)

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from icl_lib.device import VARIABLE, compute_device
+from icl_lib.open import linear_attention
+from icl_lib.open.assumptions import Assumptions, train_under
 from icl_lib.provenance import moving, versions
 from icl_lib.softmax import cache, curves, deep, descent, gpt, layers, model, stack, train
 from icl_lib.softmax.cache import ensemble_key, trained
@@ -93,6 +95,15 @@ def test_several_layers(configs: list[DeepConfig], optimiser: str, gpu: Callable
     assert seen == [(1, torch.Tensor), (2, torch.Tensor)] and f"aten._fused_{optimiser}_.default" in done
     with gpu():
         assert_same(train_deep(configs, start=here.params), train_deep(configs, start=there.params, device="cpu"))
+
+
+@pytest.mark.parametrize("backward", [model.backward, linear_attention.backward, linear_attention.backward_mean])
+def test_changed_data(backward: Callable[..., Any], gpu: Callable[[], Any]) -> None:
+    assumed = [Assumptions(0.3, 1.0, 0.2), Assumptions(), Assumptions(0.0, 0.5, 0.1)]
+    here = train_under(CONFIGS, assumed, backward)
+    with gpu() as done:
+        assert_same(here, train_under(CONFIGS, assumed, backward))
+    assert len([name for name in done if "bmm" in name]) >= 5 * BASE.n_steps
 
 
 def test_what_measures_while_training(gpu: Callable[[], Any]) -> None:
