@@ -17,10 +17,10 @@ from torch import Tensor
 from icl_lib.rng import generator
 from icl_lib.softmax import model
 from icl_lib.softmax.descent import Ensemble, descend, stacked_patterns
-from icl_lib.softmax.evaluate import BLOCK, check_finite, check_members
-from icl_lib.softmax.model import Activations, Params, hinge, wrong
+from icl_lib.softmax.evaluate import evaluate_params, judged
+from icl_lib.softmax.model import Activations, Params
 from icl_lib.softmax.patterns import Patterns
-from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
+from icl_lib.softmax.prompts import PromptConfig, Prompts
 from icl_lib.softmax.tasks import Tasks
 from icl_lib.softmax.train import TrainConfig, batches, initial_state, sgd
 from icl_lib.validate import require, require_integer, require_number
@@ -135,7 +135,6 @@ def train_under(
     return Ensemble(tuple(configs), patterns, done.params, done.losses)
 
 
-@torch.no_grad()
 def evaluate_under(
     models: Ensemble,
     patterns: Patterns,
@@ -155,29 +154,18 @@ def evaluate_under(
         prompts: the rule of all members; each one's own K takes the place of its K.
         forward: of the model that was trained.
     """
-    require_integer("n_prompts", n_prompts, 1)
-    check_members(models.params, patterns, models.seeds, tasks)
-    rules = [replace(prompts, kappa_max=a.kappa_max) for a in assumed]
-    table, noise = task_table(tasks), torch.tensor([a.label_noise for a in assumed])
-    n_blocks, sums, largest = -(-n_prompts // BLOCK), torch.zeros(len(rules), 5, dtype=torch.float64), 0.0
-    for step in range(n_blocks):
-        drawn = sample_prompts(rules, table, models.seeds, patterns.counts, BLOCK, "eval", step)
-        drawn = flipped(drawn, noise, models.seeds, "check", step)
-        act, of_same = forward(models.params, patterns, drawn), drawn.same_pattern()
-        check_finite(act.output, models.seeds)
-        loss, margin = hinge(act, drawn), drawn.target * act.output
+    seeds, rules = models.seeds, [replace(prompts, kappa_max=a.kappa_max) for a in assumed]
+    noise = torch.tensor([a.label_noise for a in assumed])
+
+    def change(drawn: Prompts, step: int) -> Prompts:
+        return flipped(drawn, noise, seeds, "check", step)
+
+    def metrics(act: Activations, drawn: Prompts) -> dict[str, Tensor]:
         size = act.attention.abs()
-        measured = (wrong(act, drawn), loss > 0, loss, margin, (size * of_same).sum(-1) / size.sum(-1))
-        sums += torch.stack([m.sum(1, dtype=torch.float64) for m in measured], dim=1)
-        largest = max(largest, float(act.output.abs().max()))
-    seen = n_blocks * BLOCK
-    n_errors, n_lossy, loss, margin, mass = sums.T.numpy()
-    rows = {
-        "member": range(len(rules)),
-        "seed": models.seeds,
-        "n_prompts": seen,
-        "n_errors": n_errors,
-        "n_lossy": n_lossy,
-    }
-    means = {"error": n_errors / seen, "hinge": loss / seen, "margin": margin / seen, "attention": mass / seen}
-    return pd.DataFrame({**rows, **means, "largest_output": largest})
+        return {**judged(act, drawn), "attention": (size * drawn.same_pattern()).sum(-1) / size.sum(-1)}
+
+    found = evaluate_params(
+        models.params, patterns, seeds, tasks, rules, n_prompts, forward=forward,
+        metrics=metrics, change=change, group=None,
+    )  # fmt: skip
+    return found.assign(largest_output=found.pop("largest_output").max())
