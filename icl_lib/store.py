@@ -1,16 +1,22 @@
 """Trained things on disk: tensors and a line about them, believed only if the file is whole and what its name says."""
 
+import contextlib
 import hashlib
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from icl_lib.locks import locked
 from icl_lib.paths import write_atomic
+from icl_lib.source import Stamp, stamp
 from icl_lib.validate import require
+
+State = TypeVar("State")
 
 
 def _digest(tensors: dict[str, Tensor], state: str) -> str:
@@ -59,3 +65,36 @@ def load_tensors(path: Path, key: str, names: Collection[str] | None = None) -> 
         warnings.warn(f"{path.name} is damaged or not what its name says: training again", stacklevel=3)
         return None
     return tensors, state
+
+
+def _written(path: Path) -> Stamp | None:
+    with contextlib.suppress(OSError):
+        return stamp(path)
+    return None
+
+
+def kept(
+    path: Path,
+    load: Callable[[], State | None],
+    complete: Callable[[State], bool],
+    train: Callable[[State | None], State],
+) -> State:
+    """What a file holds if training is complete, or else what ``train`` makes of it, while other processes wait.
+
+    Of a complete file nothing but the file is needed: its folder may be one that can only be read.
+
+    Args:
+        load: the state in the file, None if there is none to be believed.
+        train: goes on from a state, or begins; saves what it wants to be found.
+
+    Raises:
+        OSError: if there is something to train, and the lock beside the file cannot be written.
+    """
+    before = _written(path)
+    state = load()
+    if state is not None and complete(state):
+        return state
+    with locked(path.with_suffix(".lock")):
+        if _written(path) != before:  # by another process, meanwhile
+            state = load()
+        return state if state is not None and complete(state) else train(state)

@@ -20,7 +20,7 @@ EDITS = {
     "sign in the loss": ("softmax/model.py", "(1 - prompts.target", "(1 + prompts.target"),
     "gradient of W_O": ("softmax/model.py", "d_neuron = params.a", "d_neuron = 2 * params.a"),
     "sign of the labels": ("softmax/prompts.py", "label=label_of", "label=-label_of"),
-    "sums of the measure": ("softmax/evaluate.py", "sums[group] += torch", "sums[group] += 2 * torch"),
+    "sums of the measure": ("softmax/evaluate.py", "[some] += added", "[some] += 2 * added"),
     "mean over seeds": ("stats.py", "mean = float(x.mean())\n    if", "mean = float(x.max())\n    if"),
     UNFINISHED: ("softmax/model.py", "attention = softmax(scores)", "attention = softmax(scores"),
     TOUCHED: ("softmax/train.py", "CHUNK = 8", "CHUNK = 8"),

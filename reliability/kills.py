@@ -92,7 +92,7 @@ HERE = sys.modules[__name__]
 RK4, CAPPED = FlowConfig("rk4", dt=0.02, every=0.04), FlowConfig("euler", dt=0.05, every=0.1, cap=0.02)
 VICTIMS: dict[str, tuple[Callable[[Path], None], ModuleType, str, int]] = {
     "one-layer ensemble": (ensemble, cache, "save_state", 40),
-    "GPT-2": (deep_ensemble, deep, "save_state", 10),
+    "GPT-2": (deep_ensemble, cache, "save_state", 10),
     "Transformer of Part II, joint": (partial(transformer, "joint"), runs, "save_run", 20),
     "Transformer of Part II, static": (partial(transformer, "static"), runs, "save_run", 20),
     "particle flow": (partial(particles, RK4, None), HERE, "save_flow", 20),

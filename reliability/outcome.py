@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from icl_lib.mean_field import flow
+from icl_lib.errors import Diverged
 from icl_lib.mean_field.landscape import NonFinite
 from icl_lib.mean_field.measure import SingularCovariance
 from icl_lib.paths import root, write_atomic
-from icl_lib.softmax import train
 from icl_lib.validate import ConfigError
 
-DOCUMENTED = (ConfigError, train.Diverged, flow.Diverged, NonFinite, SingularCovariance)
+DOCUMENTED = (ConfigError, Diverged, NonFinite, SingularCovariance)
 FINITE, NOT_FINITE = "finite result", "NaN or infinity returned"
 
 

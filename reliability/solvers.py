@@ -21,12 +21,13 @@ from icl_lib.mean_field.train_features import train_one
 from icl_lib.mean_field.training import MODES, State
 from icl_lib.mean_field.training import TrainConfig as FeatureTraining
 from icl_lib.softmax.deep import DeepConfig, initial_params, train_deep
+from icl_lib.softmax.descent import stacked_patterns
 from icl_lib.softmax.gpt import GPTConfig
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.stack import StackConfig
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import TrainConfig, initial_state, stacked_patterns, train, train_steps
+from icl_lib.softmax.train import TrainConfig, initial_state, train, train_steps
 
 NAN = float("nan")
 KERNEL = Erf()

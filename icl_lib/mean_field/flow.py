@@ -15,15 +15,12 @@ from jaxtyping import Float
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from icl_lib.errors import Diverged
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import NonFinite, Velocity, velocity
 from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles, covariance
 from icl_lib.mean_field.runge_kutta import Parts, runge_kutta
 from icl_lib.validate import require_choice, require_number
-
-
-class Diverged(RuntimeError):
-    """The flow left the region where it makes sense; the message names time and step, and the cause."""
 
 
 @dataclass(frozen=True)

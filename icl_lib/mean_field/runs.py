@@ -96,7 +96,7 @@ def trained(
         report: sees config and state after each epoch that is trained now.
 
     Raises:
-        icl_lib.mean_field.flow.Diverged: as ``train_one``.
+        icl_lib.errors.Diverged: as ``train_one``.
     """
     require(len(configs) > 0, "configs", len(configs), "at least one")
     require_integer("jobs", jobs, 1)

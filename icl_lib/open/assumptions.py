@@ -6,6 +6,7 @@ The model, its gradient and its random streams are those of Part I; without a ch
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pandas as pd
 import torch
@@ -15,12 +16,13 @@ from torch import Tensor
 
 from icl_lib.rng import generator
 from icl_lib.softmax import model
-from icl_lib.softmax.evaluate import BLOCK, check_finite, check_members
-from icl_lib.softmax.model import Activations, Params, hinge, wrong
+from icl_lib.softmax.descent import Ensemble, descend, stacked_patterns
+from icl_lib.softmax.evaluate import evaluate_params, judged
+from icl_lib.softmax.model import Activations, Params
 from icl_lib.softmax.patterns import Patterns
-from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
+from icl_lib.softmax.prompts import PromptConfig, Prompts
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.train import CHUNK, Ensemble, TrainConfig, check_losses, initial_state, stacked_patterns
+from icl_lib.softmax.train import TrainConfig, batches, initial_state, sgd
 from icl_lib.validate import require, require_integer, require_number
 
 
@@ -108,7 +110,7 @@ def train_under(
 
     Raises:
         ConfigError: no step to take, or members that are not alike.
-        icl_lib.softmax.train.Diverged: a loss that explodes or is not finite.
+        icl_lib.errors.Diverged: as ``softmax.descent.descend``.
 
     >>> from icl_lib.softmax.tasks import uniform_cover
     >>> run = TrainConfig(uniform_cover(6, 3, 0), n_steps=2)
@@ -123,30 +125,16 @@ def train_under(
         replace(c, prompts=replace(c.prompts, kappa_max=a.kappa_max)) for c, a in zip(configs, assumed, strict=True)
     ]
     patterns = correlated(stacked_patterns(configs), [a.correlation for a in assumed])
-    rules, seeds, size = [c.prompts for c in configs], [c.seed for c in configs], configs[0].batch_size
-    tasks, noise = task_table([c.tasks for c in configs]), torch.tensor([a.label_noise for a in assumed])
-    params = initial_state(configs).params
-    rate = torch.tensor([c.step_size for c in configs])[:, None, None]
-    trains = torch.tensor([[c.train_attention] * 2 + [True] for c in configs])  # W_Q, W_K, W_V
-    rate_qkv = rate * trains.repeat_interleave(params.w_q.shape[1], dim=1)[..., None]
-    losses: list[Tensor] = []
-    for step in range(configs[0].n_steps):
-        chunk, place = divmod(step, CHUNK)
-        if place == 0:
-            pool = sample_prompts(rules, tasks, seeds, patterns.counts, CHUNK * size, "train", chunk)
-            pool = flipped(pool, noise, seeds, "train flips", chunk)
-        batch = Prompts(*(part[:, place * size : (place + 1) * size] for part in pool))
-        act, grad = backward(params, patterns, batch)
-        losses.append(hinge(act, batch).mean(1))
-        check_losses(configs, losses[-1], step)
-        params.w_qkv.addcmul_(grad.w_qkv, rate_qkv, value=-1)
-        params.w_o.addcmul_(grad.w_o, rate, value=-1)
-    # The last step has to leave finite weights too.
-    check_losses(configs, losses[-1] + 0 * (params.w_qkv.sum((1, 2)) + params.w_o.sum((1, 2))), configs[0].n_steps)
-    return Ensemble(tuple(configs), patterns, params, torch.stack(losses, dim=1))
+    seeds, noise = [c.seed for c in configs], torch.tensor([a.label_noise for a in assumed])
+
+    def change(fresh: Prompts, chunk: int) -> Prompts:
+        return flipped(fresh, noise, seeds, "train flips", chunk)
+
+    drawn, start = partial(batches, configs, change=change), initial_state(configs)
+    done = descend(configs, start, configs[0].n_steps, patterns, drawn, backward, sgd)
+    return Ensemble(tuple(configs), patterns, done.params, done.losses)
 
 
-@torch.no_grad()
 def evaluate_under(
     models: Ensemble,
     patterns: Patterns,
@@ -166,29 +154,18 @@ def evaluate_under(
         prompts: the rule of all members; each one's own K takes the place of its K.
         forward: of the model that was trained.
     """
-    require_integer("n_prompts", n_prompts, 1)
-    check_members(models.params, patterns, models.seeds, tasks)
-    rules = [replace(prompts, kappa_max=a.kappa_max) for a in assumed]
-    table, noise = task_table(tasks), torch.tensor([a.label_noise for a in assumed])
-    n_blocks, sums, largest = -(-n_prompts // BLOCK), torch.zeros(len(rules), 5, dtype=torch.float64), 0.0
-    for step in range(n_blocks):
-        drawn = sample_prompts(rules, table, models.seeds, patterns.counts, BLOCK, "eval", step)
-        drawn = flipped(drawn, noise, models.seeds, "check", step)
-        act, of_same = forward(models.params, patterns, drawn), drawn.same_pattern()
-        check_finite(act.output, models.seeds)
-        loss, margin = hinge(act, drawn), drawn.target * act.output
+    seeds, rules = models.seeds, [replace(prompts, kappa_max=a.kappa_max) for a in assumed]
+    noise = torch.tensor([a.label_noise for a in assumed])
+
+    def change(drawn: Prompts, step: int) -> Prompts:
+        return flipped(drawn, noise, seeds, "check", step)
+
+    def metrics(act: Activations, drawn: Prompts) -> dict[str, Tensor]:
         size = act.attention.abs()
-        measured = (wrong(act, drawn), loss > 0, loss, margin, (size * of_same).sum(-1) / size.sum(-1))
-        sums += torch.stack([m.sum(1, dtype=torch.float64) for m in measured], dim=1)
-        largest = max(largest, float(act.output.abs().max()))
-    seen = n_blocks * BLOCK
-    n_errors, n_lossy, loss, margin, mass = sums.T.numpy()
-    rows = {
-        "member": range(len(rules)),
-        "seed": models.seeds,
-        "n_prompts": seen,
-        "n_errors": n_errors,
-        "n_lossy": n_lossy,
-    }
-    means = {"error": n_errors / seen, "hinge": loss / seen, "margin": margin / seen, "attention": mass / seen}
-    return pd.DataFrame({**rows, **means, "largest_output": largest})
+        return {**judged(act, drawn), "attention": (size * drawn.same_pattern()).sum(-1) / size.sum(-1)}
+
+    found = evaluate_params(
+        models.params, patterns, seeds, tasks, rules, n_prompts, forward=forward,
+        metrics=metrics, change=change, group=None,
+    )  # fmt: skip
+    return found.assign(largest_output=found.pop("largest_output").max())

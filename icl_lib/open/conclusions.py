@@ -7,12 +7,13 @@ import torch
 
 from icl_lib.claims import load_claims, meets
 from icl_lib.open.assumptions import Assumptions, evaluate_under, vote_error
+from icl_lib.softmax.descent import Ensemble
 from icl_lib.softmax.floors import exact_counts
 from icl_lib.softmax.mechanism import is_small, neurons
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.pruning import prune
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.train import Ensemble, initial_state
+from icl_lib.softmax.train import initial_state
 from icl_lib.stats import mean_interval
 
 # Column of ``conclusions``: the clause of Part I whose criterion it is held to.

@@ -7,12 +7,12 @@ import torch
 
 from icl_lib.rng import generator
 from icl_lib.softmax import model
-from icl_lib.softmax.evaluate import BLOCK, check_finite, check_members
+from icl_lib.softmax.descent import Ensemble
+from icl_lib.softmax.evaluate import evaluate_params, judged
 from icl_lib.softmax.floors import exact_counts
-from icl_lib.softmax.model import Activations, wrong
-from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
+from icl_lib.softmax.model import Activations
+from icl_lib.softmax.prompts import PromptConfig, Prompts
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.train import Ensemble
 from icl_lib.validate import require, require_integer
 
 STEPS = 1_000  # the stream "check" of ``assumptions`` is below
@@ -41,7 +41,6 @@ def take_away(
     return prompts._replace(parts=parts, label=label)
 
 
-@torch.no_grad()
 def errors_without(
     models: Ensemble,
     tasks: Sequence[Tasks],
@@ -57,15 +56,14 @@ def errors_without(
         partner_too: take away the partner's contexts as well; nothing is then left to go by.
     """
     require_integer("n_prompts", n_prompts, 1)
-    check_members(models.params, models.patterns, models.seeds, tasks)
     own, partner = exact_counts(prompts.alpha, prompts.n_context)
-    table, n_blocks, seeds = task_table(tasks), -(-n_prompts // BLOCK), models.seeds
-    n_errors = torch.zeros(len(seeds), dtype=torch.float64)
-    for step in range(n_blocks):
-        drawn = sample_prompts([prompts] * len(seeds), table, seeds, models.patterns.counts, BLOCK, "eval", step)
-        less = take_away(drawn, models.patterns.n_relevant, own, partner * partner_too, seeds, step)
-        act = forward(models.params, models.patterns, less)
-        check_finite(act.output, seeds)
-        n_errors += wrong(act, less).sum(1, dtype=torch.float64)
-    seen = n_blocks * BLOCK
-    return pd.DataFrame({"seed": seeds, "n_prompts": seen, "n_errors": n_errors, "error": n_errors / seen})
+    seeds, n_relevant = models.seeds, models.patterns.n_relevant
+
+    def change(drawn: Prompts, step: int) -> Prompts:
+        return take_away(drawn, n_relevant, own, partner * partner_too, seeds, step)
+
+    found = evaluate_params(
+        models.params, models.patterns, seeds, tasks, [prompts] * len(seeds), n_prompts, forward=forward,
+        metrics=judged, change=change, group=None,
+    )  # fmt: skip
+    return found[["seed", "n_prompts", "n_errors", "error"]]

@@ -12,17 +12,18 @@ from torch import Tensor
 
 from icl_lib.rng import generator
 from icl_lib.softmax import gpt, model
+from icl_lib.softmax.descent import Ensemble, State
 from icl_lib.softmax.gpt import GPTParams
 from icl_lib.softmax.model import Params
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import Prompts
 from icl_lib.softmax.pruning import keep
-from icl_lib.softmax.train import Ensemble, State, TrainConfig, initial_state, train
+from icl_lib.softmax.train import TrainConfig, initial_state, train
 from icl_lib.validate import require
 
 
-def effect(weight: Float[Tensor, "*layers m d"], slope: Float[Tensor, "*layers m d"]) -> Float[Tensor, "*layers m"]:
-    """|dL/dg| at g = 1 of a factor g on each row of ``weight``, given the slope of L in ``weight``: |sum_d w_d L'_d|.
+def effect(weight: Float[Tensor, "*layers m d"], gradient: Float[Tensor, "*layers m d"]) -> Float[Tensor, "*layers m"]:
+    """|dL/dg| at g = 1 of a factor g on each row of ``weight``, given the gradient of L in ``weight``: |sum_d w_d L'_d|.
 
     To first order, how far the loss moves when the row goes (Molchanov et al. 2017). A factor on a row of W_O is one on its
     neuron, as ReLU(g u) = g ReLU(u) for g > 0; one on a row of a GPT's map down is one on what its neuron sends out.
@@ -30,17 +31,17 @@ def effect(weight: Float[Tensor, "*layers m d"], slope: Float[Tensor, "*layers m
     >>> effect(torch.tensor([[3.0, 1.0], [1.0, 0.0]]), torch.tensor([[1.0, -2.0], [0.0, 5.0]]))
     tensor([1., 0.])
     """
-    return (weight * slope).sum(-1).abs()
+    return (weight * gradient).sum(-1).abs()
 
 
-def logistic_slope(output: Float[Tensor, "E B"], prompts: Prompts) -> Float[Tensor, "E B"]:
-    """Derivative in F of the mean of log(1 + exp(-z F)), which has a slope where the hinge loss has none (z F > 1)."""
+def logistic_gradient(output: Float[Tensor, "E B"], prompts: Prompts) -> Float[Tensor, "E B"]:
+    """Derivative in F of the mean of log(1 + exp(-z F)), which is not 0 where that of the hinge loss is (z F > 1)."""
     return -prompts.target * torch.sigmoid(-prompts.target * output) / output.shape[1]
 
 
 def effects(params: Params, patterns: Patterns, prompts: Prompts) -> Float[Tensor, "E m"]:
     """The ``effect`` of every neuron on the mean logistic loss over these prompts."""
-    d_output = logistic_slope(model.forward(params, patterns, prompts).output, prompts)
+    d_output = logistic_gradient(model.forward(params, patterns, prompts).output, prompts)
     return effect(params.w_o, model.backward(params, patterns, prompts, d_output)[1].w_o)
 
 
@@ -84,7 +85,7 @@ def gpt_magnitude(params: GPTParams) -> Float[Tensor, "E L m"]:
 
 def gpt_effects(params: GPTParams, patterns: Patterns, prompts: Prompts) -> Float[Tensor, "E L m"]:
     """``effects`` of a GPT's hidden neurons."""
-    d_output = logistic_slope(gpt.forward(params, patterns, prompts).output, prompts)
+    d_output = logistic_gradient(gpt.forward(params, patterns, prompts).output, prompts)
     return effect(params.down, gpt.backward(params, patterns, prompts, d_output)[1].down)
 
 

@@ -23,7 +23,7 @@ def softmax(scores: Float[Tensor, "*rows l"]) -> Float[Tensor, "*rows l"]:
     return weights / weights.sum(-1, keepdim=True)
 
 
-def softmax_slope(d: Float[Tensor, "*rows l"], attention: Float[Tensor, "*rows l"]) -> Float[Tensor, "*rows l"]:
+def softmax_gradient(d: Float[Tensor, "*rows l"], attention: Float[Tensor, "*rows l"]) -> Float[Tensor, "*rows l"]:
     """Gradient in the scores, given that in the attention: p_i (d_i - sum_j p_j d_j)."""
     if d.shape[-1] >= SHORT:
         return torch._softmax_backward_data(d, attention, -1, d.dtype)

@@ -3,19 +3,19 @@
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from icl_lib.lineage import lineage
-from icl_lib.locks import locked
 from icl_lib.paths import cache_dir
 from icl_lib.provenance import moving
+from icl_lib.softmax.descent import Ensemble, State, stacked_patterns
 from icl_lib.softmax.model import Params
-from icl_lib.softmax.train import Ensemble, State, TrainConfig, config_json, stacked_patterns, train
-from icl_lib.store import load_tensors, save_tensors
+from icl_lib.softmax.train import TrainConfig, config_json, train
+from icl_lib.store import kept, load_tensors, save_tensors
 
 TRAINER = "icl_lib.softmax.train.train"
 
@@ -48,6 +48,35 @@ def load_state(path: Path, key: str, params: Any = Params) -> State | None:
     return State(int(step), params(**tensors), losses)
 
 
+def found_or_trained(
+    configs: Sequence[Any], trainer: str, params: type, run: Callable[..., State | Ensemble], folder: Path | None
+) -> Ensemble:
+    """The trained ensemble from the cache; what is not there yet is trained by one process, while others wait.
+
+    Args:
+        trainer: whose lineage is part of the name.
+        params: the named tuple of the network's weights.
+        run: (saved state or None, report, save) -> trained; tells ``report`` the steps taken, and ``save`` a state to keep.
+        folder: of the files; by default the book's cache.
+
+    Raises:
+        icl_lib.source.CodeChanged: if the code of the trainer was written since this process began; nothing is saved then.
+    """
+    key, n_steps = ensemble_key(configs, trainer), configs[0].n_steps
+    path = (cache_dir() if folder is None else folder) / f"{key}.safetensors"
+
+    def save(now: State | Ensemble) -> None:
+        lineage(trainer)  # still the code that runs
+        save_state(path, now, key)
+
+    def go_on(state: State | None) -> Any:
+        with tqdm(total=n_steps, initial=state.step if state else 0, disable=not sys.stderr.isatty()) as bar:
+            return run(state, lambda step: bar.update(step - bar.n), save)
+
+    done = kept(path, lambda: load_state(path, key, params), lambda state: state.step >= n_steps, go_on)
+    return Ensemble(tuple(configs), stacked_patterns(configs), done.params, done.losses)
+
+
 def trained(configs: Sequence[TrainConfig], folder: Path | None = None, save_every: int = 500) -> Ensemble:
     """The trained ensemble: from the cache, or trained now, going on from where an interrupted run stopped.
 
@@ -56,20 +85,12 @@ def trained(configs: Sequence[TrainConfig], folder: Path | None = None, save_eve
     Raises:
         icl_lib.source.CodeChanged: if the code of the trainer was written since this process began; nothing is saved then.
     """
-    key = ensemble_key(configs)
-    folder = cache_dir() if folder is None else folder
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{key}.safetensors"
-    with locked(folder / f"{key}.lock"):
-        state = load_state(path, key)
-        if state is None or state.step < configs[0].n_steps:
-            start = state.step if state else 0
-            with tqdm(total=configs[0].n_steps, initial=start, disable=not sys.stderr.isatty()) as bar:
 
-                def on_progress(now: State) -> None:
-                    bar.update(now.step - bar.n)
-                    lineage(TRAINER)  # still the code that runs
-                    save_state(path, now, key)
+    def run(state: State | None, report: Callable[[int], object], save: Callable[[State], None]) -> Ensemble:
+        def on_progress(now: State) -> None:
+            report(now.step)
+            save(now)
 
-                return train(configs, state, save_every, on_progress)
-        return Ensemble(tuple(configs), stacked_patterns(configs), state.params, state.losses)
+        return train(configs, state, save_every, on_progress)
+
+    return found_or_trained(configs, TRAINER, Params, run, folder)

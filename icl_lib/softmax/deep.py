@@ -1,28 +1,24 @@
 """Training networks of several layers: ensembles of GPTs (``gpt.py``) or of residual stacks (``stack.py``)."""
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
-from icl_lib.device import check_device, compute_device, moved
-from icl_lib.lineage import lineage
-from icl_lib.locks import locked
-from icl_lib.paths import cache_dir
+from icl_lib.device import moved
 from icl_lib.rng import generator
 from icl_lib.softmax import gpt, stack
-from icl_lib.softmax.cache import ensemble_key, load_state, save_state
-from icl_lib.softmax.model import hinge
+from icl_lib.softmax.cache import found_or_trained
+from icl_lib.softmax.descent import Ensemble, State, descend, stacked_patterns
+from icl_lib.softmax.network import Network, initialised
 from icl_lib.softmax.patterns import PatternConfig
-from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
+from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.train import Ensemble, check_losses, check_run, stacked_patterns
-from icl_lib.twin import twinned
+from icl_lib.softmax.train import check_run
 from icl_lib.validate import require, require_choice, require_integer, require_members
 
 TRAINER = "icl_lib.softmax.deep.train_deep"
@@ -77,22 +73,52 @@ class DeepConfig:
         return (type(self.model), *sizes, *patterns, *steps, self.optimiser)
 
 
-def network(config: DeepConfig) -> ModuleType:
-    """The module of the config's network, for its ``forward`` and ``backward``."""
-    return gpt if isinstance(config.model, gpt.GPTConfig) else stack
+def network(config: DeepConfig) -> Network:
+    """The functions of the config's network."""
+    return gpt.GPT if isinstance(config.model, gpt.GPTConfig) else stack.STACK
 
 
 def initial_params(configs: Sequence[DeepConfig]) -> Any:
     """Untrained weights of every member."""
-    init: Callable[..., Any] = gpt.init_gpt if network(configs[0]) is gpt else stack.init_stack
-    members = [[twinned(weight, c.seed) for weight in init(c.model, c.patterns, c.seed)] for c in configs]
-    kind = gpt.GPTParams if network(configs[0]) is gpt else stack.StackParams
-    return kind(*(torch.cat(parts) for parts in zip(*members, strict=True)))
+    return initialised(network(configs[0]).init, configs)
+
+
+def _batches(configs: Sequence[DeepConfig], start: int, device: torch.device) -> Iterator[Prompts]:
+    """The training batches from step ``start`` on, of one context length each."""
+    first, tasks, seeds = configs[0], task_table([c.tasks for c in configs]), [c.seed for c in configs]
+    counts = first.patterns.n_idr, first.patterns.n_idi
+    lengths = (first.min_context, first.prompts.n_context + 1)
+    for step in count(start):
+        l = int(torch.randint(*lengths, (), generator=generator(0, "context length", step)))
+        rules = [replace(c.prompts, n_context=l) for c in configs]
+        yield moved(sample_prompts(rules, tasks, seeds, counts, first.batch_size, "train", step), device)
+
+
+def _optimiser(configs: Sequence[DeepConfig], start: Any) -> tuple[Any, Callable[[Any], None]]:
+    """Adam or SGD of torch, for ``descend``."""
+    # One row of numbers a member, of which the weights are views: the optimiser sees E tensors and not 14 E.
+    rows = torch.cat([weight.flatten(1) for weight in start], dim=1)
+    parts = rows.split([weight[0].numel() for weight in start], dim=1)
+    params = type(start)(*(part.unflatten(1, weight.shape[1:]) for part, weight in zip(parts, start, strict=True)))
+    members = [row.requires_grad_() for row in rows.detach().unbind()]
+    groups = [{"params": [row], "lr": c.step_size} for row, c in zip(members, configs, strict=True)]
+    optimiser = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[configs[0].optimiser](groups, fused=True)
+    frozen = [i for i, c in enumerate(configs) if not c.train_attention]
+
+    def update(gradients: Any) -> None:
+        for i in frozen:
+            for gradient in gradients.queries_and_keys():
+                gradient[i] = 0
+        for row, gradient in zip(members, torch.cat([part.flatten(1) for part in gradients], dim=1), strict=True):
+            row.grad = gradient
+        optimiser.step()
+
+    return params, update
 
 
 def train_deep(
     configs: Sequence[DeepConfig],
-    on_progress: Callable[[int, Any], object] = lambda steps, params: None,
+    on_progress: Callable[[int, Any], object] | None = None,
     start: Any = None,
     device: torch.device | str | None = None,
 ) -> Ensemble:
@@ -102,11 +128,10 @@ def train_deep(
         on_progress: called after each step with the number of steps taken and the weights, which
             change in the next step.
         start: weights to begin with instead of the initial ones; the optimiser begins anew in any case.
-        device: where the steps are taken, by default ``compute_device()``. What comes in, what ``on_progress``
-            sees and what is returned is on the CPU all the same.
+        device: as of ``descend``.
 
     Raises:
-        icl_lib.softmax.train.Diverged: at the first step at which a member's loss is not finite or exceeds ``EXPLODED``.
+        icl_lib.errors.Diverged: as ``descend``.
 
     >>> from icl_lib.softmax.gpt import GPTConfig
     >>> from icl_lib.softmax.tasks import uniform_cover
@@ -116,41 +141,11 @@ def train_deep(
     """
     require_members("configs", configs)
     require(len({c.common() for c in configs}) == 1, "configs", "ensemble", "alike in sizes, lengths and optimiser")
-    if device is not None:
-        check_device(str(device))
-    device = compute_device() if device is None else torch.device(device)
-    first, patterns, net = configs[0], stacked_patterns(configs), network(configs[0])
-    there = patterns._replace(basis=patterns.basis.to(device))
-    start = initial_params(configs) if start is None else start
-    # One row of numbers a member, of which the weights are views: the optimiser sees E tensors and not 14 E.
-    rows = torch.cat([weight.flatten(1) for weight in start], dim=1).to(device)
-    parts = rows.split([weight[0].numel() for weight in start], dim=1)
-    params = type(start)(*(part.unflatten(1, weight.shape[1:]) for part, weight in zip(parts, start, strict=True)))
-    members = [row.requires_grad_() for row in rows.detach().unbind()]
-    groups = [{"params": [row], "lr": c.step_size} for row, c in zip(members, configs, strict=True)]
-    optimiser = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[first.optimiser](groups, fused=True)
-    frozen = [i for i, c in enumerate(configs) if not c.train_attention]
-    tasks, losses = task_table([c.tasks for c in configs]), []
-    for step in range(first.n_steps):
-        lengths = (first.min_context, first.prompts.n_context + 1)
-        l = int(torch.randint(*lengths, (), generator=generator(0, "context length", step)))
-        rules, seeds = [replace(c.prompts, n_context=l) for c in configs], [c.seed for c in configs]
-        prompts = moved(sample_prompts(rules, tasks, seeds, patterns.counts, first.batch_size, "train", step), device)
-        act, grads = net.backward(params, there, prompts)
-        losses.append(hinge(act, prompts).mean(1))
-        check_losses(configs, losses[-1], step)
-        for i in frozen:
-            for slope in grads.queries_and_keys():
-                slope[i] = 0
-        for row, slope in zip(members, torch.cat([grad.flatten(1) for grad in grads], dim=1), strict=True):
-            row.grad = slope
-        optimiser.step()
-        on_progress(step + 1, moved(params, "cpu"))
-    taken = torch.stack(losses, dim=1).cpu() if losses else torch.zeros(len(configs), 0)
-    if losses:  # the last step has to leave finite weights too
-        check_losses(configs, losses[-1] + 0 * rows.sum(1), first.n_steps)
-    weights = type(params)(*(weight.contiguous() for weight in moved(params, "cpu")))
-    return Ensemble(tuple(configs), patterns, weights, taken)
+    first, patterns, losses = configs[0], stacked_patterns(configs), torch.zeros(len(configs), 0)
+    begun = State(0, initial_params(configs) if start is None else start, losses)
+    drawn, backward = partial(_batches, configs), network(first).backward
+    done = descend(configs, begun, first.n_steps, patterns, drawn, backward, _optimiser, on_progress, device)
+    return Ensemble(tuple(configs), patterns, done.params, done.losses)
 
 
 def trained_deep(configs: Sequence[DeepConfig], folder: Path | None = None) -> Ensemble:
@@ -159,17 +154,10 @@ def trained_deep(configs: Sequence[DeepConfig], folder: Path | None = None) -> E
     Raises:
         icl_lib.source.CodeChanged: if the code of the trainer was written since this process began; nothing is saved then.
     """
-    key = ensemble_key(configs, TRAINER)
-    folder = cache_dir() if folder is None else folder
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{key}.safetensors"
-    with locked(folder / f"{key}.lock"):
-        kind = gpt.GPTParams if network(configs[0]) is gpt else stack.StackParams
-        state = load_state(path, key, kind)
-        if state is None:
-            with tqdm(total=configs[0].n_steps, disable=not sys.stderr.isatty()) as bar:
-                done = train_deep(configs, lambda steps, _: bar.update(steps - bar.n))
-            lineage(TRAINER)  # still the code that ran
-            save_state(path, done, key)
-            return done
-        return Ensemble(tuple(configs), stacked_patterns(configs), state.params, state.losses)
+
+    def run(state: State | None, report: Callable[[int], object], save: Callable[[Ensemble], None]) -> Ensemble:
+        done = train_deep(configs, lambda steps, _: report(steps))
+        save(done)
+        return done
+
+    return found_or_trained(configs, TRAINER, network(configs[0]).params, run, folder)

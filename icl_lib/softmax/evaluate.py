@@ -1,18 +1,19 @@
 """Measuring a trained ensemble on fresh prompts: 0-1 error, hinge loss, attention on same-pattern contexts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from icl_lib.softmax import model
+from icl_lib.softmax.descent import Ensemble
 from icl_lib.softmax.model import hinge, wrong
 from icl_lib.softmax.patterns import Patterns
-from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
+from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks, check_tasks
-from icl_lib.softmax.train import Ensemble
 from icl_lib.validate import require, require_integer
 
 BLOCK = 2_000  # prompts a member evaluates at once; part of the random stream, like the step
@@ -56,9 +57,34 @@ def select(params: Any, members: Sequence[int]) -> Any:
     return type(params)(*(weight[members] for weight in params))
 
 
+def judged(act: Any, prompts: Any) -> dict[str, Tensor]:
+    """Metrics of outputs: whether F is wrong, whether the hinge loss is positive, the loss, and the margin z F."""
+    loss = hinge(act, prompts)
+    return {"n_errors": wrong(act, prompts), "n_lossy": loss > 0, "hinge": loss, "margin": prompts.target * act.output}
+
+
+def with_attention(act: Any, prompts: Prompts) -> dict[str, Tensor]:
+    """``judged``, and the attention mass on contexts with the query's pattern."""
+    found = judged(act, prompts)
+    margin = found.pop("margin")
+    return {**found, "attention": (act.attention * prompts.same_pattern()).sum(-1), "margin": margin}
+
+
+def _table(seeds: Sequence[int], seen: Tensor, sums: dict[str, Tensor], largest: Tensor) -> pd.DataFrame:
+    """One row per member (and mask), from sums over the prompts that each has seen."""
+    members, *masks = np.indices(largest.shape).reshape(largest.dim(), -1)
+    table = {"member": members, **({"mask": masks[0]} if masks else {}), "seed": [seeds[i] for i in members]}
+    table["n_prompts"] = n = seen.numpy()[members]
+    found = {name: total.flatten().numpy() for name, total in sums.items()}
+    counts = {name: total for name, total in found.items() if name.startswith("n_")}
+    means = {name: total / n for name, total in found.items() if name not in counts}
+    error = {"largest_output": largest.flatten().numpy(), "error": counts["n_errors"] / n}
+    return pd.DataFrame({**table, **counts, **error, **means})
+
+
 @torch.no_grad()
 def evaluate_params(
-    params: NamedTuple,
+    params: Any,
     patterns: Patterns,
     seeds: Sequence[int],
     tasks: Sequence[Tasks],
@@ -68,20 +94,28 @@ def evaluate_params(
     max_prompts: int = 1_000_000,
     forward: Callable[..., Any] = model.forward,
     block: int | None = None,
+    metrics: Callable[[Any, Any], Mapping[str, Tensor]] = with_attention,
+    change: Callable[[Prompts, int], Any] | None = None,
+    group: int | None = GROUP,
 ) -> pd.DataFrame:
-    """Error, hinge loss and same-pattern attention mass of every member, on prompts of the held-out stream "eval".
+    """What the members do with prompts of the held-out stream "eval", block by block; nothing but sums is kept.
 
     Args:
         params, patterns: as trained, or changed (pruned, out of domain).
         tasks, prompts: one entry per member; n_context and reading agree over the ensemble.
         n_prompts: at least so many per member, rounded up to whole blocks.
         min_errors: each member goes on until it has made so many errors or seen ``max_prompts``.
-        forward: of the network that ``params`` belong to; returns ``output`` (E, B) and ``attention`` (E, B, l).
+        forward: of the network that ``params`` belong to: (params, patterns, prompts) -> activations, with ``output``
+            (E, B), or (E, B, R) of R variants of a member.
         block: prompts a member evaluates at once, ``BLOCK`` by default.
+        metrics: (activations, prompts) -> one value a prompt (and variant), by name; ``n_errors`` is among them.
+        change: what to make of a block of prompts of all members (``group`` None), given the number of the block.
+        group: members at a time; None for all.
 
     Returns:
-        One row per member: member, seed, n_prompts, n_errors (F = 0 counts half), n_lossy (prompts
-        with a positive hinge loss), largest_output (max |F|), error, hinge, attention, margin (mean of z F).
+        One row per member: member, seed, n_prompts, the sum of every metric n_..., largest_output (max |F|), error (n_errors
+        over n_prompts), and the mean of every other metric; by default n_errors (F = 0 counts half), n_lossy (prompts
+        with a positive hinge loss), hinge, attention and margin (z F). With variants, one row each, in the column mask.
 
     Raises:
         ConfigError: for no prompts, tasks of unknown patterns, and anything that is not one entry per seed.
@@ -90,29 +124,27 @@ def evaluate_params(
     require_integer("n_prompts", n_prompts, 1)
     check_members(params, patterns, seeds, tasks)
     require(len(prompts) == len(seeds), "prompts", len(prompts), f"one entry per seed, {len(seeds)}")
-    size = BLOCK if block is None else block
-    sums, largest = torch.zeros(len(seeds), 5, dtype=torch.float64), torch.zeros(len(seeds))
-    seen, active, step = torch.zeros(len(seeds), 1, dtype=torch.int64), list(range(len(seeds))), 0
+    size, group = BLOCK if block is None else block, group or len(seeds)
+    sums, largest = dict[str, Tensor](), torch.zeros(0)
+    seen, active, step = torch.zeros(len(seeds), dtype=torch.int64), list(range(len(seeds))), 0
     while active:  # members that have made enough errors drop out
-        for group in (active[i : i + GROUP] for i in range(0, len(active), GROUP)):
-            rules, table = [prompts[i] for i in group], task_table([tasks[i] for i in group])
-            drawn = sample_prompts(rules, table, [seeds[i] for i in group], patterns.counts, size, "eval", step)
-            frame = patterns._replace(basis=patterns.basis[group])
-            act = forward(select(params, group), frame, drawn)
-            check_finite(act.output, seeds, group)
-            mass, loss = (act.attention * drawn.same_pattern()).sum(-1), hinge(act, drawn)
-            largest[group] = torch.maximum(largest[group], act.output.abs().amax(1))
-            measured = (wrong(act, drawn), loss > 0, loss, mass, drawn.target * act.output)
-            sums[group] += torch.stack([m.sum(1, dtype=torch.float64) for m in measured], dim=1)
+        for some in (active[i : i + group] for i in range(0, len(active), group)):
+            rules, table = [prompts[i] for i in some], task_table([tasks[i] for i in some])
+            drawn: Any = sample_prompts(rules, table, [seeds[i] for i in some], patterns.counts, size, "eval", step)
+            drawn = change(drawn, step) if change else drawn
+            act = forward(select(params, some), patterns._replace(basis=patterns.basis[some]), drawn)
+            check_finite(act.output, seeds, some)
+            for name, values in metrics(act, drawn).items():
+                added = values.sum(1, dtype=torch.float64)
+                sums.setdefault(name, added.new_zeros(len(seeds), *added.shape[1:]))[some] += added
+            top = act.output.abs().amax(1)
+            largest = largest if len(largest) else top.new_zeros(len(seeds), *top.shape[1:])
+            largest[some] = torch.maximum(largest[some], top)
         seen[active] += size
         step += 1
-        short = (seen[:, 0] < max_prompts) & (sums[:, 0] < min_errors) | (seen[:, 0] < n_prompts)
-        active = short.nonzero()[:, 0].tolist()
-    counts = dict(zip(("n_errors", "n_lossy"), sums[:, :2].T.tolist(), strict=True))
-    error, _, mean_loss, attention, margin = (sums / seen).T.tolist()
-    rows = {"member": range(len(seeds)), "seed": list(seeds), "n_prompts": seen[:, 0].tolist(), **counts}
-    means = {"error": error, "hinge": mean_loss, "attention": attention, "margin": margin}
-    return pd.DataFrame({**rows, "largest_output": largest.tolist(), **means})
+        errors = sums["n_errors"].view(len(seeds), -1).amin(1)
+        active = ((seen < max_prompts) & (errors < min_errors) | (seen < n_prompts)).nonzero()[:, 0].tolist()
+    return _table(seeds, seen, sums, largest.double())
 
 
 def evaluate(

@@ -6,8 +6,8 @@ and constants are GPT-2's (Radford et al. 2019; tests compare with the ``transfo
 
 Exact algebra on the weights, once a step, makes it fast (``_fold``): LayerNorm's gains and biases go into
 the maps after them, tokens stay codes of patterns as in ``model.py``, and in the last layer, where only
-the query is needed, keys and values are never computed. These folds are left to autograd; the way
-through the tokens is written out in ``gpt_blocks.py``.
+the query is needed, keys and values are never computed. These folds are left to autograd; the passes
+through the tokens are written out in ``gpt_blocks.py``.
 """
 
 import math
@@ -19,7 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.rng import generator
-from icl_lib.softmax.gpt_blocks import Maps, Saved, back, there
+from icl_lib.softmax.gpt_blocks import Maps, Saved, backward_pass, forward_pass
+from icl_lib.softmax.network import Network
 from icl_lib.softmax.patterns import PatternConfig, Patterns
 from icl_lib.softmax.prompts import Prompts, codes_of
 from icl_lib.validate import require, require_integer
@@ -129,9 +130,9 @@ def _fold(p: GPTParams, patterns: Patterns) -> Maps:
 
 
 def _run(
-    params: GPTParams, maps: Maps, prompts: Prompts, slopes: Maps | None, d_output: Tensor | None
+    params: GPTParams, maps: Maps, prompts: Prompts, gradients: Maps | None, d_output: Tensor | None
 ) -> GPTActivations:
-    """Member by member, slice by slice; with ``slopes``, also the way back."""
+    """Member by member, slice by slice; with ``gradients``, also the backward pass."""
     (members, n), l, heads = prompts.target.shape, prompts.label.shape[-1], params.qkv.shape[-2]
     longest = params.position.shape[1] - 1
     require(l <= longest, "n_context", l, f"at most the network's max_context = {longest}")
@@ -140,15 +141,15 @@ def _run(
         prompts.target.new_empty(members, n, params.up.shape[1], heads, l + 1),
     )
     for e in range(members):
-        f, g = maps.of_member(e), slopes and slopes.of_member(e)
+        f, g = maps.of_member(e), gradients and gradients.of_member(e)
         for i in range(0, n, SLICE):
             some, tape = Prompts(*(part[e, i : i + SLICE] for part in prompts)), list[Saved]()
             codes = codes_of(some, len(f.table))
-            out, weights[e, i : i + SLICE] = there(f, codes, heads, tape if g else None)
+            out, weights[e, i : i + SLICE] = forward_pass(f, codes, heads, tape if g else None)
             output[e, i : i + SLICE] = out
             if g:
                 of_hinge = -some.target * (some.target * out < 1) / n
-                back(f, g, codes, tape, of_hinge if d_output is None else d_output[e, i : i + SLICE], heads)
+                backward_pass(f, g, codes, tape, of_hinge if d_output is None else d_output[e, i : i + SLICE], heads)
     return GPTActivations(output, weights.mean((2, 3))[..., :-1], weights)
 
 
@@ -169,12 +170,15 @@ def backward(
 
     Args:
         d_output: (E, B); by default the gradient of the mean hinge loss, -z 1[z F < 1] / B. A prompt
-            whose entry is 0 costs no way back, and late in training most are beyond the margin.
+            whose entry is 0 costs no backward pass, and late in training most are beyond the margin.
     """
     leaves = GPTParams(*(weight.detach().requires_grad_() for weight in params))
     with torch.enable_grad():
         maps = _fold(leaves, patterns)
     with torch.no_grad():
-        slopes = Maps(*map(torch.zeros_like, maps))
-        act = _run(params, Maps(*(part.detach() for part in maps)), prompts, slopes, d_output)
-    return act, GPTParams(*torch.autograd.grad(maps, leaves, slopes))
+        gradients = Maps(*map(torch.zeros_like, maps))
+        act = _run(params, Maps(*(part.detach() for part in maps)), prompts, gradients, d_output)
+    return act, GPTParams(*torch.autograd.grad(maps, leaves, gradients))
+
+
+GPT = Network(GPTParams, init_gpt, forward, backward)

@@ -1,7 +1,7 @@
-"""The blocks of ``gpt.py`` for one member, there and back: plain matrix products on (prompts x tokens, width).
+"""The blocks of ``gpt.py`` for one member, forward and backward: plain matrix products on (prompts x tokens, width).
 
-Each step of the way there returns its result and what the way back needs; the way back adds the slopes
-of the maps to ``g`` and returns the slope of its input. Sizes: n prompts, T tokens, width w, h heads.
+Each step of the forward pass returns its result and what the backward pass needs, which adds the gradients
+of the maps to ``g`` and returns the gradient of its input. Sizes: n prompts, T tokens, width w, h heads.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from icl_lib.softmax.attention import softmax, softmax_slope
+from icl_lib.softmax.attention import softmax, softmax_gradient
 
 EPS = 1e-5  # of LayerNorm
 # GPT-2's GELU, u (1 + tanh(sqrt(2/pi) (u + .044715 u^3))) / 2, is u sigmoid(C1 u + C3 u^3), which takes half the time.
@@ -53,7 +53,7 @@ def _norm(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _norm_back(d: Tensor, h: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
-    wanted = [True, False, False]  # the slope of the input; gain and bias are in the maps
+    wanted = [True, False, False]  # the gradient in the input; gain and bias are in the maps
     return torch.ops.aten.native_layer_norm_backward(d, h, h.shape[-1:], mean, rstd, None, None, wanted)[0]
 
 
@@ -75,7 +75,7 @@ def _attend_back(f: Maps, g: Maps, i: int, saved: Saved, dh: Tensor, n: int, hea
     g.out[i].addmm_(pooled.T, dh)
     g.out_bias[i].add_(dh.sum(0))
     d_pooled = (dh @ f.out[i].T).view(n, t, heads, w // heads).transpose(1, 2).reshape(n * heads, t, w // heads)
-    d_scores = softmax_slope(d_pooled @ v.mT, attention)
+    d_scores = softmax_gradient(d_pooled @ v.mT, attention)
     d_qkv = torch.stack([d_scores @ k, d_scores.mT @ q, attention.mT @ d_pooled])
     d_qkv = d_qkv.view(3, n, heads, t, w // heads).permute(1, 3, 0, 2, 4).reshape(n * t, 3 * w)
     g.qkv[i].addmm_(x.T, d_qkv)
@@ -101,7 +101,7 @@ def _ask_back(f: Maps, g: Maps, saved: Saved, dh: Tensor, n: int) -> Tensor:
     g.answer.addmm_(pooled.T, dh)
     g.answer_bias.add_(dh.sum(0))
     d_pooled = (dh @ f.answer.T).view_as(asked)
-    d_scores = softmax_slope(d_pooled @ tokens.mT, attention)
+    d_scores = softmax_gradient(d_pooled @ tokens.mT, attention)
     d_asked = (d_scores @ tokens).view(n, -1)
     g.ask.addmm_(tokens[:, -1].T, d_asked)
     g.ask_bias.add_(d_asked.sum(0))
@@ -124,16 +124,16 @@ def _mlp_back(f: Maps, g: Maps, i: int, saved: Saved, dh: Tensor) -> Tensor:
     h, x, mean, rstd, u, s, y = saved
     g.down[i].addmm_(y.T, dh)
     g.down_bias[i].add_(dh.sum(0))
-    slope = (u * u).mul_(3 * C3).add_(C1)
-    slope.addcmul_(slope, s, value=-1)
-    du = (dh @ f.down[i].T).mul_(torch.addcmul(s, y, slope))  # s + y (1 - s) (C1 + 3 C3 u^2)
+    derivative = (u * u).mul_(3 * C3).add_(C1)
+    derivative.addcmul_(derivative, s, value=-1)
+    du = (dh @ f.down[i].T).mul_(torch.addcmul(s, y, derivative))  # s + y (1 - s) (C1 + 3 C3 u^2)
     g.up[i].addmm_(x.T, du)
     g.up_bias[i].add_(du.sum(0))
     return _norm_back(du @ f.up[i].T, h, mean, rstd).add_(dh)
 
 
-def there(f: Maps, codes: Tensor, heads: int, tape: list[Saved] | None = None) -> tuple[Tensor, Tensor]:
-    """Outputs (n,) and the query's attention (n, L, h, T). What the way back needs goes on the tape, if there is one."""
+def forward_pass(f: Maps, codes: Tensor, heads: int, tape: list[Saved] | None = None) -> tuple[Tensor, Tensor]:
+    """Outputs (n,) and the query's attention (n, L, h, T). What the backward pass needs goes on the tape, if there is one."""
     (n, t, r), depth, by_layer = codes.shape, len(f.up), []
     h = (codes.view(n * t, r) @ f.table).view(n, t, -1).add_(f.position[:t]).view(n * t, -1)
     for i in range(depth):
@@ -148,8 +148,8 @@ def there(f: Maps, codes: Tensor, heads: int, tape: list[Saved] | None = None) -
     return torch.addmv(f.read_out_bias, x, f.read_out), torch.stack(by_layer, 1)
 
 
-def back(f: Maps, g: Maps, codes: Tensor, tape: list[Saved], d_output: Tensor, heads: int) -> None:
-    """Add the gradient of sum(d_output * F) to g. Prompts without a slope (beyond the hinge's margin) are left out."""
+def backward_pass(f: Maps, g: Maps, codes: Tensor, tape: list[Saved], d_output: Tensor, heads: int) -> None:
+    """Add the gradient of sum(d_output * F) to g. Prompts without one (beyond the hinge's margin) are left out."""
     rows, n = d_output.nonzero()[:, 0], len(codes)
     if len(rows) < n:
         tape = [tuple(part.unflatten(0, (n, -1))[rows].flatten(0, 1) for part in saved) for saved in tape]

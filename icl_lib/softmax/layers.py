@@ -7,12 +7,12 @@ import pandas as pd
 import torch
 
 from icl_lib.softmax.deep import DeepConfig, initial_params, network, train_deep
+from icl_lib.softmax.descent import Ensemble, stacked_patterns
 from icl_lib.softmax.evaluate import BLOCK
 from icl_lib.softmax.model import Params
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.stack import StackParams
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.train import Ensemble, stacked_patterns
 
 
 @torch.no_grad()

@@ -185,12 +185,12 @@ def backward(
     return act, Params(d_w_qkv, d_neuron @ tables.value.mT, torch.zeros_like(params.a))
 
 
-def hinge(act: Activations, prompts: Prompts) -> Float[Tensor, "E B"]:
+def hinge(act: Activations, prompts: Prompts) -> Float[Tensor, "E B *R"]:
     """max(0, 1 - z F), the training loss of the paper."""
     return (1 - prompts.target * act.output).relu()
 
 
-def wrong(act: Activations, prompts: Prompts) -> Float[Tensor, "E B"]:
+def wrong(act: Activations, prompts: Prompts) -> Float[Tensor, "E B *R"]:
     """1 where sign F differs from z (or F is not a number), 1/2 where F = 0: the error that the figures show."""
     margin = prompts.target * act.output
     return 1 - (margin > 0).to(margin.dtype) - 0.5 * (margin == 0)

@@ -5,6 +5,7 @@ first. Another criterion is one more function.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -12,13 +13,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from icl_lib.rng import generator
-from icl_lib.softmax.evaluate import BLOCK, check_finite, check_members
+from icl_lib.softmax.evaluate import evaluate_params, judged
 from icl_lib.softmax.model import Params, forward
 from icl_lib.softmax.noise import Noise, disturb, forward_dense
 from icl_lib.softmax.patterns import Patterns
-from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
+from icl_lib.softmax.prompts import PromptConfig, Prompts
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.validate import require, require_integer, require_members, require_number
+from icl_lib.validate import require, require_members, require_number
 
 Scores = Float[Tensor, "E m"]
 
@@ -93,7 +94,19 @@ def prune(params: Params, kept: Bool[Tensor, "E m"]) -> Params:
     return params._replace(w_o=params.w_o * kept[..., None])
 
 
-@torch.no_grad()
+class Disturbed(NamedTuple):
+    """Prompts as dense tokens with noise on them."""
+
+    tokens: Float[Tensor, "E B d l_plus_1"]
+    target: Float[Tensor, "E B"]
+
+
+class Outputs(NamedTuple):
+    """Of every member under every mask."""
+
+    output: Float[Tensor, "E B R"]
+
+
 def evaluate_pruned(
     params: Params,
     patterns: Patterns,
@@ -121,28 +134,23 @@ def evaluate_pruned(
         ConfigError: for no prompts, tasks of unknown patterns, and anything that is not one entry per seed.
         icl_lib.softmax.evaluate.NonFinite: if outputs are NaN or infinite.
     """
-    require_integer("n_prompts", n_prompts, 1)
-    check_members(params, patterns, seeds, tasks)
     require(kept.dim() == 3, "kept", tuple(kept.shape), "of shape (E, R, m)")
     _check_mask(kept[:, 0], params)
-    table, n_blocks = task_table(tasks), -(-n_prompts // BLOCK)
     weights = (params.a[:, None] * kept).mT  # (E, m, R)
-    sums, top = torch.zeros(4, *kept.shape[:2], dtype=torch.float64), torch.zeros(kept.shape[:2])
-    for step in range(n_blocks):
-        drawn = sample_prompts([prompts] * len(seeds), table, seeds, patterns.counts, BLOCK, "eval", step)
-        if noise is None:
-            hidden = forward(params, patterns, drawn).hidden
-        else:
-            hidden = forward_dense(params, disturb(drawn, patterns, noise, seeds, step)).hidden
-        margin = drawn.target[..., None] * (hidden @ weights)  # (E, B, R)
-        check_finite(margin, seeds)
-        loss, wrong = (1 - margin).relu(), 1 - (margin > 0).double() - 0.5 * (margin == 0)
-        top = torch.maximum(top, margin.abs().amax(1))
-        for i, measured in enumerate((wrong, loss > 0, loss, margin)):
-            sums[i] += measured.sum(1, dtype=torch.float64)
-    seen = n_blocks * BLOCK
-    rows = [(i, j, seed) for i, seed in enumerate(seeds) for j in range(kept.shape[1])]
-    n_errors, n_lossy, total_hinge, total_margin = sums.flatten(1).numpy()
-    counts = {"n_prompts": seen, "n_errors": n_errors, "n_lossy": n_lossy, "largest_output": top.flatten().numpy()}
-    found = pd.DataFrame(rows, columns=["member", "mask", "seed"]).assign(**counts)
-    return found.assign(error=n_errors / seen, hinge=total_hinge / seen, margin=total_margin / seen)
+
+    def change(drawn: Prompts, step: int) -> Prompts | Disturbed:
+        return drawn if noise is None else Disturbed(disturb(drawn, patterns, noise, seeds, step), drawn.target)
+
+    def masked(params: Params, patterns: Patterns, given: Prompts | Disturbed) -> Outputs:
+        if isinstance(given, Disturbed):
+            return Outputs(forward_dense(params, given.tokens).hidden @ weights)
+        return Outputs(forward(params, patterns, given).hidden @ weights)
+
+    def metrics(act: Outputs, given: Prompts | Disturbed) -> dict[str, Tensor]:
+        return judged(act, given._replace(target=given.target[..., None]))
+
+    found = evaluate_params(
+        params, patterns, seeds, tasks, [prompts] * len(seeds), n_prompts, forward=masked,
+        metrics=metrics, change=change, group=None,
+    )  # fmt: skip
+    return found.astype({"largest_output": "float32"})

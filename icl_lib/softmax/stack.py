@@ -18,9 +18,10 @@ from torch import Tensor
 
 from icl_lib.rng import generator
 from icl_lib.softmax.model import ModelConfig
+from icl_lib.softmax.network import Network
 from icl_lib.softmax.patterns import PatternConfig, Patterns
 from icl_lib.softmax.prompts import Prompts, codes_of
-from icl_lib.softmax.stack_blocks import Layer, back, there
+from icl_lib.softmax.stack_blocks import Layer, backward_pass, forward_pass
 from icl_lib.validate import require_integer
 
 SLICE = 128  # prompts of a member that pass together, which bounds memory
@@ -91,22 +92,22 @@ def _fold(p: StackParams, patterns: Patterns) -> list[Layer]:
 
 
 def _run(
-    params: StackParams, layers: list[Layer], prompts: Prompts, slopes: list[Layer] | None, d_output: Tensor | None
+    params: StackParams, layers: list[Layer], prompts: Prompts, gradients: list[Layer] | None, d_output: Tensor | None
 ) -> StackActivations:
-    """Member by member, slice by slice; with ``slopes``, also the way back."""
+    """Member by member, slice by slice; with ``gradients``, also the backward pass."""
     (members, n), l, (_, depth, m, _) = prompts.target.shape, prompts.label.shape[-1], params.w_o.shape
     output, weights = torch.empty_like(prompts.target), prompts.target.new_empty(members, n, depth, 1, l)
     neurons = prompts.target.new_empty(members, n, depth, m)
     for e in range(members):
         f = [Layer(*(part[e] for part in layer)) for layer in layers]
-        g = slopes and [Layer(*(part[e] for part in layer)) for layer in slopes]
+        g = gradients and [Layer(*(part[e] for part in layer)) for layer in gradients]
         for i in range(0, n, SLICE):
             some, now = Prompts(*(part[e, i : i + SLICE] for part in prompts)), (e, slice(i, i + SLICE))
-            weights[now], neurons[now], tape = there(f, codes_of(some, layers[0].token.shape[1]))
+            weights[now], neurons[now], tape = forward_pass(f, codes_of(some, layers[0].token.shape[1]))
             output[now] = out = neurons[now][:, -1] @ params.a[e]
             if g:
                 of_hinge = -some.target * (some.target * out < 1) / n
-                back(f, g, tape, of_hinge if d_output is None else d_output[now], params.a[e])
+                backward_pass(f, g, tape, of_hinge if d_output is None else d_output[now], params.a[e])
     return StackActivations(output, weights.mean((2, 3)), weights, neurons)
 
 
@@ -123,16 +124,19 @@ def backward(
 
     Args:
         d_output: (E, B); by default the gradient of the mean hinge loss, -z 1[z F < 1] / B. A prompt
-            whose entry is 0 costs no way back.
+            whose entry is 0 costs no backward pass.
     """
     leaves = StackParams(*(weight.detach().requires_grad_() for weight in params))
     with torch.enable_grad():
         layers = _fold(leaves, patterns)
     with torch.no_grad():
         plain = [Layer(*(part.detach() for part in layer)) for layer in layers]
-        slopes = [Layer(*map(torch.zeros_like, layer)) for layer in plain]
-        act = _run(params, plain, prompts, slopes, d_output)
-    pairs = zip(chain(*layers), chain(*slopes), strict=True)
+        gradients = [Layer(*map(torch.zeros_like, layer)) for layer in plain]
+        act = _run(params, plain, prompts, gradients, d_output)
+    pairs = zip(chain(*layers), chain(*gradients), strict=True)
     maps, of_maps = zip(*(pair for pair in pairs if pair[0].requires_grad), strict=True)  # tokens are given
     grads = torch.autograd.grad(maps, leaves, of_maps, allow_unused=True, materialize_grads=True)
     return act, StackParams(*grads)
+
+
+STACK = Network(StackParams, init_stack, forward, backward)

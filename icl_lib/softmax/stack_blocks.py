@@ -1,6 +1,6 @@
-"""The layers of ``stack.py`` for one member, there and back: plain matrix products on (prompts x tokens, d).
+"""The layers of ``stack.py`` for one member, forward and backward: plain matrix products on (prompts x tokens, d).
 
-Each layer returns its result and what the way back needs; the way back adds the slopes of the maps to those in ``g``.
+Each layer returns its result and what the backward pass needs, which adds the gradients of the maps to those in ``g``.
 In the first layer tokens are coefficients of the patterns and q, half as many numbers as d, and its maps act on these.
 Sizes: n prompts, T tokens (the query last), l = T - 1 contexts, r numbers a token (P + 1 or d), m neurons.
 """
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from icl_lib.softmax.attention import softmax, softmax_slope
+from icl_lib.softmax.attention import softmax, softmax_gradient
 
 Saved = tuple[Tensor, ...]
 
@@ -31,8 +31,8 @@ def _attend(asked: Tensor, contexts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _attend_back(d_pooled: Tensor, attention: Tensor, contexts: Tensor) -> tuple[Tensor, Tensor]:
-    """Slopes of scores (n, i, l) and of what is asked (n, i, r), from that of the pooled contexts."""
-    d_scores = softmax_slope(d_pooled @ contexts.mT, attention)
+    """Gradients in the scores (n, i, l) and in what is asked (n, i, r), from that in the pooled contexts."""
+    d_scores = softmax_gradient(d_pooled @ contexts.mT, attention)
     return d_scores, d_scores @ contexts
 
 
@@ -85,8 +85,8 @@ def _last_back(f: Layer, g: Layer, saved: Saved, d_neurons: Tensor) -> Tensor:
     return torch.cat([of_contexts, (d_asked[:, 0] @ f.ask.T)[:, None]], 1)
 
 
-def there(layers: list[Layer], codes: Tensor) -> tuple[Tensor, Tensor, list[Saved]]:
-    """The query's attention (n, L, 1, l) and neurons (n, L, m), and the tape for the way back, from codes (n, T, P + 1)."""
+def forward_pass(layers: list[Layer], codes: Tensor) -> tuple[Tensor, Tensor, list[Saved]]:
+    """The query's attention (n, L, 1, l) and neurons (n, L, m), and the tape for the backward pass, from codes (n, T, P + 1)."""
     h, tape = codes, []
     for s, f in enumerate(layers):
         h, saved = _hidden(f, h, s == 0) if s < len(layers) - 1 else _last(f, h)
@@ -98,13 +98,13 @@ def there(layers: list[Layer], codes: Tensor) -> tuple[Tensor, Tensor, list[Save
     )
 
 
-def back(layers: list[Layer], slopes: list[Layer], tape: list[Saved], d_output: Tensor, a: Tensor) -> None:
-    """Add the gradient of sum(d_output * F) to the slopes. Prompts without one (beyond the hinge's margin) are left out."""
+def backward_pass(layers: list[Layer], gradients: list[Layer], tape: list[Saved], d_output: Tensor, a: Tensor) -> None:
+    """Add the gradient of sum(d_output * F) to the gradients. Prompts without one (beyond the hinge's margin) are left out."""
     rows = d_output.nonzero()[:, 0]
     if len(rows) == 0:
         return
     if len(rows) < len(d_output):
         tape, d_output = [tuple(part[rows] for part in saved) for saved in tape], d_output[rows]
-    dh = _last_back(layers[-1], slopes[-1], tape[-1], d_output[:, None] * a)
+    dh = _last_back(layers[-1], gradients[-1], tape[-1], d_output[:, None] * a)
     for s in reversed(range(len(layers) - 1)):
-        dh = _hidden_back(layers[s], slopes[s], tape[s], dh, s == 0)
+        dh = _hidden_back(layers[s], gradients[s], tape[s], dh, s == 0)

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from icl_lib.softmax.train import Diverged
+from icl_lib.errors import Diverged
 from icl_lib.validate import require
 
 T = TypeVar("T")

@@ -3,38 +3,24 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from icl_lib.device import check_device, compute_device, moved
+from icl_lib.device import moved
 from icl_lib.rng import generator
-from icl_lib.softmax.model import ModelConfig, Params, backward, hinge, init_params
-from icl_lib.softmax.patterns import PatternConfig, Patterns, draw_patterns, stack_patterns
+from icl_lib.softmax.descent import Ensemble, State, descend, stacked_patterns
+from icl_lib.softmax.model import ModelConfig, Params, backward, init_params
+from icl_lib.softmax.network import initialised
+from icl_lib.softmax.patterns import PatternConfig, Patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, TaskTable, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks, check_tasks
-from icl_lib.twin import twinned
 from icl_lib.validate import require, require_integer, require_members, require_number
 
 CHUNK = 8  # steps whose prompts are drawn together; part of the random stream, so not a setting
-EXPLODED = 1e3  # the hinge loss starts at 1 or below; a mean above this is divergence
-
-
-class Diverged(RuntimeError):
-    """Training produced a non-finite or exploding loss; the message names member, step and step size.
-
-    Attributes:
-        members: all whose loss did so at this step.
-        step: the number of steps taken before.
-    """
-
-    def __init__(self, message: str, members: Sequence[int] = (), step: int = 0) -> None:
-        super().__init__(message)
-        self.members, self.step = tuple(members), step
 
 
 def check_run(config: Any) -> None:
@@ -92,54 +78,12 @@ class TrainConfig:
         return (*sizes, self.batch_size, self.fixed_prompts)
 
 
-class State(NamedTuple):
-    """A training run between two steps. Everything else follows from the configs."""
-
-    step: int
-    params: Any  # named tuple of weights: Params, or a deep network's
-    losses: Float[Tensor, "E T"]  # mean hinge loss of the steps taken
-
-
-class Ensemble(NamedTuple):
-    """Configs of the members with their stacked patterns and weights, and the mean hinge loss of every step."""
-
-    configs: tuple[Any, ...]  # TrainConfig, or DeepConfig of a deep network
-    patterns: Patterns
-    params: Any  # named tuple of weights: Params, or a deep network's
-    losses: Float[Tensor, "E T"]
-
-    @property
-    def seeds(self) -> list[int]:
-        """One seed per member."""
-        return [c.seed for c in self.configs]
-
-    @property
-    def step(self) -> int:
-        """Steps taken."""
-        return self.losses.shape[1]
-
-    def members(self, rows: slice) -> "Ensemble":
-        """Some of the members, as an ensemble."""
-        params = type(self.params)(*(weight[rows] for weight in self.params))
-        patterns = self.patterns._replace(basis=self.patterns.basis[rows])
-        return Ensemble(self.configs[rows], patterns, params, self.losses[rows])
-
-
-def stacked_patterns(configs: Sequence[Any]) -> Patterns:
-    """Each member's own frame of patterns, (E, ...); configs of any network."""
-    require_members("configs", configs)
-    return stack_patterns([draw_patterns(c.patterns, c.seed) for c in configs])
-
-
 def initial_state(configs: Sequence[TrainConfig]) -> State:
     """Untrained weights of every member."""
     require_members("configs", configs)
     sizes = {(c.model.m, c.patterns.d_x + c.patterns.d_y) for c in configs}
     require(len(sizes) == 1, "configs", sizes, "alike in m and in the length of tokens")
-    members = [init_params(c.model, c.patterns, c.seed) for c in configs]
-    members = [Params(*(twinned(weight, c.seed) for weight in p)) for p, c in zip(members, configs, strict=True)]
-    params = Params(*(torch.cat(parts) for parts in zip(*members, strict=True)))
-    return State(0, params, torch.zeros(len(configs), 0))
+    return State(0, initialised(init_params, configs), torch.zeros(len(configs), 0))
 
 
 def _draw(configs: Sequence[TrainConfig], tasks: TaskTable, n_prompts: int, purpose: str, step: int) -> Prompts:
@@ -148,8 +92,17 @@ def _draw(configs: Sequence[TrainConfig], tasks: TaskTable, n_prompts: int, purp
     return sample_prompts(rules, tasks, seeds, (p.n_idr, p.n_idi), n_prompts, purpose, step)
 
 
-def _batches(configs: Sequence[TrainConfig], start: int, device: torch.device) -> Iterator[Prompts]:
-    """The training batches from step ``start`` on, drawn on the CPU. Batch t depends on (seed, t) alone."""
+def batches(
+    configs: Sequence[TrainConfig],
+    start: int,
+    device: torch.device,
+    change: Callable[[Prompts, int], Prompts] | None = None,
+) -> Iterator[Prompts]:
+    """The training batches from step ``start`` on, drawn on the CPU. Batch t depends on (seed, t) alone.
+
+    Args:
+        change: what to make of fresh prompts, ``CHUNK`` batches of them and the number of the chunk.
+    """
     tasks = task_table([c.tasks for c in configs])
     size, n_fixed = configs[0].batch_size, configs[0].fixed_prompts
     dataset = moved(_draw(configs, tasks, n_fixed, "dataset", 0), device) if n_fixed else None
@@ -158,7 +111,8 @@ def _batches(configs: Sequence[TrainConfig], start: int, device: torch.device) -
         chunk, place = divmod(step, CHUNK)
         if step == start or place == 0:
             if dataset is None:
-                pool = moved(_draw(configs, tasks, CHUNK * size, "train", chunk), device)
+                fresh = _draw(configs, tasks, CHUNK * size, "train", chunk)
+                pool = moved(change(fresh, chunk) if change else fresh, device)
             else:
                 gens = [generator(c.seed, "minibatch", chunk) for c in configs]
                 rows = torch.stack([torch.randint(n_fixed or 1, (CHUNK * size,), generator=g) for g in gens])
@@ -166,13 +120,18 @@ def _batches(configs: Sequence[TrainConfig], start: int, device: torch.device) -
         yield Prompts(*(part[:, place * size : (place + 1) * size] for part in pool))
 
 
-def check_losses(configs: Sequence[Any], loss: Float[Tensor, " E"], step: int) -> None:
-    """Raise Diverged, naming the first of the members whose loss is not below ``EXPLODED``."""
-    members = (~(loss < EXPLODED)).nonzero().flatten().tolist()
-    if members:
-        worst, c = members[0], configs[members[0]]
-        where = f"step {step} with step_size={c.step_size} (member {worst}, seed {c.seed})"
-        raise Diverged(f"loss {loss[worst]:.3g} at {where}", members, step)
+def sgd(configs: Sequence[TrainConfig], start: Params) -> tuple[Params, Callable[[Params], None]]:
+    """Plain gradient descent, an optimiser for ``descend``: each member with its step size, frozen attention with none."""
+    params, device = Params(*(weight.clone() for weight in start)), start.w_o.device
+    rate = torch.tensor([c.step_size for c in configs]).to(device)[:, None, None]
+    of_block = torch.tensor([[c.train_attention] * 2 + [True] for c in configs]).to(device)  # W_Q, W_K, W_V
+    rate_qkv = rate * of_block.repeat_interleave(params.w_q.shape[1], dim=1)[..., None]
+
+    def update(gradient: Params) -> None:
+        params.w_qkv.addcmul_(gradient.w_qkv, rate_qkv, value=-1)
+        params.w_o.addcmul_(gradient.w_o, rate, value=-1)
+
+    return params, update
 
 
 def train_steps(
@@ -187,40 +146,17 @@ def train_steps(
 
     Args:
         on_step: sees the weights after each step; they change in the next one, so it must not keep them.
-        device: where the steps are taken, by default ``compute_device()``. What comes in, what ``on_step``
-            sees and what is returned is on the CPU all the same.
+        device: as of ``descend``.
 
     Raises:
-        Diverged: at the first step at which a member's loss is not finite or exceeds ``EXPLODED``.
+        icl_lib.errors.Diverged: as ``descend``.
     """
     require(
         len({c.shape() for c in configs}) == 1, "configs", "ensemble", "alike in shape: sizes, n_context, batch_size"
     )
-    if device is not None:
-        check_device(str(device))
-    device = compute_device() if device is None else torch.device(device)
     patterns = stacked_patterns(configs) if patterns is None else patterns
-    patterns = patterns._replace(basis=patterns.basis.to(device))
-    rate = torch.tensor([c.step_size for c in configs]).to(device)[:, None, None]
-    of_block = torch.tensor([[c.train_attention] * 2 + [True] for c in configs]).to(device)  # W_Q, W_K, W_V
-    rate_qkv = rate * of_block.repeat_interleave(state.params.w_q.shape[1], dim=1)[..., None]
-    step, params = state.step, moved(Params(*(weight.clone() for weight in state.params)), device)
-    losses: list[Tensor] = []
-    batches = _batches(configs, step, device)
-    for _, prompts in zip(range(n_steps), batches, strict=False):  # this order: no chunk drawn in vain
-        act, grad = backward(params, patterns, prompts)
-        loss = hinge(act, prompts).mean(1)
-        check_losses(configs, loss, step)
-        params.w_qkv.addcmul_(grad.w_qkv, rate_qkv, value=-1)
-        params.w_o.addcmul_(grad.w_o, rate, value=-1)
-        losses.append(loss)
-        step += 1
-        if on_step:
-            on_step(moved(params, "cpu"))
-    if losses:  # the last step has to leave finite weights too
-        check_losses(configs, losses[-1] + 0 * (params.w_qkv.sum((1, 2)) + params.w_o.sum((1, 2))), step)
-    taken = torch.stack(losses, dim=1).cpu() if losses else state.losses[:, :0]
-    return State(step, moved(params, "cpu"), torch.cat([state.losses, taken], dim=1))
+    seen = None if on_step is None else lambda step, params: on_step(params)
+    return descend(configs, state, n_steps, patterns, partial(batches, configs), backward, sgd, seen, device)
 
 
 def train(

@@ -19,6 +19,7 @@ from icl_lib.open.assumptions import (
 from icl_lib.open.conclusions import CLAUSES, conclusions, holds
 from icl_lib.open.margin_law import margin_law
 from icl_lib.rng import HELD_OUT
+from icl_lib.softmax.descent import Ensemble, stacked_patterns
 from icl_lib.softmax.evaluate import evaluate
 from icl_lib.softmax.floors import exact_counts
 from icl_lib.softmax.mechanism import label_to_feature
@@ -26,7 +27,7 @@ from icl_lib.softmax.model import ModelConfig, Params
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
-from icl_lib.softmax.train import Ensemble, TrainConfig, stacked_patterns, train
+from icl_lib.softmax.train import TrainConfig, train
 from icl_lib.validate import ConfigError
 
 EXACT = PromptConfig(0.8, 20, reading="exact")

@@ -15,13 +15,14 @@ from icl_lib.open.pruning import (
     train_kept,
 )
 from icl_lib.softmax import gpt, model
+from icl_lib.softmax.descent import State, stacked_patterns
 from icl_lib.softmax.gpt import GPTConfig, init_gpt
 from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.pruning import keep, magnitude, prune
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import State, TrainConfig, initial_state, stacked_patterns, train
+from icl_lib.softmax.train import TrainConfig, initial_state, train
 from icl_lib.validate import ConfigError
 
 SEEDS = (0, 1)

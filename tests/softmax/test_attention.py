@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_lib.softmax.attention import SHORT, softmax, softmax_slope
+from icl_lib.softmax.attention import SHORT, softmax, softmax_gradient
 
 LENGTHS = [1, 2, 7, SHORT - 1, SHORT, SHORT + 4]
 EPS = torch.finfo(torch.float32).eps
@@ -27,7 +27,7 @@ def test_softmax_is_that_of_torch_in_double_precision(l: int, seed: int, size: f
 def test_slope_is_that_of_autograd(l: int, seed: int) -> None:
     s, d = scores(l, seed).double().requires_grad_(), scores(l, seed + 1).double()
     (slope,) = torch.autograd.grad((s.softmax(-1) * d).sum(), s)
-    torch.testing.assert_close(softmax_slope(d, s.detach().softmax(-1)), slope, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(softmax_gradient(d, s.detach().softmax(-1)), slope, rtol=1e-12, atol=1e-14)
     (through,) = torch.autograd.grad((softmax(s) * d).sum(), s)
     torch.testing.assert_close(through, slope, rtol=1e-12, atol=1e-14)
 
@@ -37,7 +37,7 @@ def test_a_row_does_not_depend_on_the_others(l: int) -> None:
     s, d = scores(l, 0), scores(l, 1)
     p = softmax(s)
     assert torch.equal(softmax(s[1:2, :7]), p[1:2, :7])
-    assert torch.equal(softmax_slope(d[1:2, :7], p[1:2, :7]), softmax_slope(d, p)[1:2, :7])
+    assert torch.equal(softmax_gradient(d[1:2, :7], p[1:2, :7]), softmax_gradient(d, p)[1:2, :7])
 
 
 @pytest.mark.parametrize("l", LENGTHS[1:])

@@ -12,12 +12,14 @@ import torch
 from safetensors.torch import save_file
 
 import icl_lib.softmax.cache as cache_module
+from icl_lib import store
 from icl_lib.softmax.cache import ensemble_key, load_state, save_state, trained
+from icl_lib.softmax.descent import Ensemble, State
 from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import Ensemble, State, TrainConfig, initial_state, train, train_steps
+from icl_lib.softmax.train import TrainConfig, initial_state, train, train_steps
 
 CONFIG = TrainConfig(
     tasks=uniform_cover(4, 1, 0),
@@ -87,6 +89,20 @@ def spoilt(file: Path, how: str) -> None:
         save_file({**state.params._asdict(), "losses": state.losses}, file, {"key": key, "state": str(state.step)})
 
 
+def test_a_folder_that_can_only_be_read(tmp_path: Path, starts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is complete there is read, without a lock; what is not cannot be trained."""
+    first = trained(CONFIGS, tmp_path)
+
+    def refused(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(store, "locked", refused)
+    assert_same(first, trained(CONFIGS, tmp_path))
+    assert starts == [0]
+    with pytest.raises(PermissionError):
+        trained(CONFIGS[:1], tmp_path)
+
+
 @pytest.mark.parametrize("how", ["empty", "garbage", "cut off", "one bit", "other tensors", "not finite"])
 def test_spoilt_file_is_trained_again(tmp_path: Path, starts: list[int], how: str) -> None:
     first = trained(CONFIGS, tmp_path)
@@ -94,8 +110,9 @@ def test_spoilt_file_is_trained_again(tmp_path: Path, starts: list[int], how: st
     good = file.read_bytes()
     spoilt(file, how)
     assert file.read_bytes() != good
-    with pytest.warns(UserWarning, match=f"{file.name} is damaged or not what its name says: training again"):
+    with pytest.warns(UserWarning, match=f"{file.name} is damaged or not what its name says: training again") as said:
         again = trained(CONFIGS, tmp_path)
+    assert len(said) == 1
     assert_same(first, again)
     assert starts == [0, 0] and load_state(file, file.stem) is not None
 

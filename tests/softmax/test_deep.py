@@ -9,15 +9,17 @@ import torch
 
 import icl_lib.softmax.deep as deep
 from benchmarks import gpt2
+from icl_lib.errors import Diverged
 from icl_lib.softmax.deep import DeepConfig, initial_params, network, train_deep, trained_deep
+from icl_lib.softmax.descent import Ensemble, stacked_patterns
 from icl_lib.softmax.evaluate import evaluate
 from icl_lib.softmax.gpt import GPTConfig
 from icl_lib.softmax.model import ModelConfig
+from icl_lib.softmax.network import Network
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.stack import StackConfig
 from icl_lib.softmax.tasks import all_tasks, disjoint_pairs, uniform_cover
-from icl_lib.softmax.train import Diverged, Ensemble, stacked_patterns
 from icl_lib.validate import ConfigError
 
 GPT = DeepConfig(
@@ -47,13 +49,17 @@ def assert_same(one: Ensemble, two: Ensemble, tolerance: float = 0) -> None:
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[Prompts]:
     """Every batch on which a step is taken."""
     seen: list[Prompts] = []
-    for net in (deep.gpt, deep.stack):
 
-        def spy(params, patterns, prompts, real=net.backward):  # type: ignore[no-untyped-def]
+    def spied(config: DeepConfig) -> Network:
+        net = network(config)
+
+        def spy(params, patterns, prompts):  # type: ignore[no-untyped-def]
             seen.append(prompts)
-            return real(params, patterns, prompts)
+            return net.backward(params, patterns, prompts)
 
-        monkeypatch.setattr(net, "backward", spy)
+        return net._replace(backward=spy)
+
+    monkeypatch.setattr(deep, "network", spied)
     return seen
 
 

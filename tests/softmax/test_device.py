@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from icl_lib.device import VARIABLE, compute_device
+from icl_lib.open import linear_attention
+from icl_lib.open.assumptions import Assumptions, train_under
 from icl_lib.provenance import moving, versions
-from icl_lib.softmax import cache, curves, deep, gpt, layers, model, stack, train
+from icl_lib.softmax import cache, curves, deep, descent, gpt, layers, model, stack, train
 from icl_lib.softmax.cache import ensemble_key, trained
 from icl_lib.softmax.deep import DeepConfig, train_deep, trained_deep
 from icl_lib.softmax.gpt import GPTConfig
@@ -62,8 +64,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     @contextmanager
     def use() -> Iterator[list[str]]:
         with monkeypatch.context() as patch, pretend_gpu() as done:
-            for trainer in (train, deep):
-                patch.setattr(trainer, "compute_device", lambda: GPU)
+            patch.setattr(descent, "compute_device", lambda: GPU)
             yield done
 
     return use
@@ -94,6 +95,15 @@ def test_several_layers(configs: list[DeepConfig], optimiser: str, gpu: Callable
     assert seen == [(1, torch.Tensor), (2, torch.Tensor)] and f"aten._fused_{optimiser}_.default" in done
     with gpu():
         assert_same(train_deep(configs, start=here.params), train_deep(configs, start=there.params, device="cpu"))
+
+
+@pytest.mark.parametrize("backward", [model.backward, linear_attention.backward, linear_attention.backward_mean])
+def test_changed_data(backward: Callable[..., Any], gpu: Callable[[], Any]) -> None:
+    assumed = [Assumptions(0.3, 1.0, 0.2), Assumptions(), Assumptions(0.0, 0.5, 0.1)]
+    here = train_under(CONFIGS, assumed, backward)
+    with gpu() as done:
+        assert_same(here, train_under(CONFIGS, assumed, backward))
+    assert len([name for name in done if "bmm" in name]) >= 5 * BASE.n_steps
 
 
 def test_what_measures_while_training(gpu: Callable[[], Any]) -> None:
@@ -141,13 +151,14 @@ def test_what_is_left_behind_is_found(left: Any, gpu: Callable[[], Any], monkeyp
         return tensors if forgets else real(tensors, device)
 
     def with_patterns_of_the_cpu(params: Any, patterns: Any, prompts: Any) -> Any:
-        return tables(params, train.stacked_patterns(CONFIGS), prompts)
+        return tables(params, descent.stacked_patterns(CONFIGS), prompts)
 
     def with_a_table_of_the_cpu(params: Any, patterns: Any, prompts: Any) -> Any:
         found = tables(params, patterns, prompts)
         return found._replace(asked=torch.zeros(found.asked.shape).scatter_(2, prompts.query_parts, 1.0))
 
-    monkeypatch.setattr(train, "moved", forgetful)
+    for module in (train, descent):
+        monkeypatch.setattr(module, "moved", forgetful)
     if left in ("patterns", "tables"):
         wrong = with_patterns_of_the_cpu if left == "patterns" else with_a_table_of_the_cpu
         monkeypatch.setattr(model, "_tables", wrong)

@@ -164,7 +164,7 @@ def test_tokens_see_only_what_came_before() -> None:
         tape: list[tuple[Tensor, ...]] = []
         maps = gpt._fold(params, patterns).of_member(0)
         codes = gpt.codes_of(Prompts(*(x[0] for x in prompts._replace(label=label))), len(maps.table))
-        gpt.there(maps, codes, config.heads, tape)
+        gpt.forward_pass(maps, codes, config.heads, tape)
         seen.append([saved[0].view(5, 7, -1) for saved in tape[:5]])  # what goes into attention and MLP of each layer
     for one, two in zip(*seen, strict=True):
         if one.shape[2] == 8:  # all tokens; the MLP of the last layer sees the query alone

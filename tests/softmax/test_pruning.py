@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import icl_lib.softmax.evaluate as evaluate_module
-import icl_lib.softmax.pruning as pruning
 from icl_lib.softmax.evaluate import evaluate
 from icl_lib.softmax.model import ModelConfig, Params, forward
 from icl_lib.softmax.patterns import PatternConfig
@@ -33,7 +32,6 @@ TEST = PromptConfig(alpha=0.6, n_context=8)
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pruning, "BLOCK", 300)
     monkeypatch.setattr(evaluate_module, "BLOCK", 300)
 
 
