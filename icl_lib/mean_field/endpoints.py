@@ -12,8 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from icl_lib.mean_field.batched_hessian import gradient_and_hessian
-from icl_lib.mean_field.hessian import exact_loss
+from icl_lib.mean_field.hessian import dense_blocks, exact_loss
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import covariances
 from icl_lib.mean_field.measure import Particles, check_particles, inverse_root
@@ -38,6 +37,19 @@ def _whitened(kernel: Kernel, theta: Tensor, n: int, k: int) -> Tensor:
     a, w = t[..., :k], t[..., k:]
     sigma = a.mT @ kernel.gram(w, w) @ a / n**2
     return torch.cat([a @ inverse_root(sigma, "Sigma_mumu"), w], dim=2).flatten(1)
+
+
+def _newton(gradient: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient, eigenvalues, and the saddle-free Newton step, of root mean square at most 1."""
+    values, vectors = torch.linalg.eigh(hessian)
+    inner = torch.einsum("epq,ep->eq", vectors, gradient)
+    damped = values.abs().maximum(1e-9 * values.abs().amax(1, keepdim=True))
+    step = -torch.einsum("epq,eq->ep", vectors, inner / damped)
+    return (
+        gradient,
+        values,
+        step * (step.shape[1] ** 0.5 / step.norm(dim=1, keepdim=True).clamp(min=1e-300)).clamp(max=1),
+    )
 
 
 def _best_step(loss: Callable, theta: Tensor, value: Tensor, steps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -82,17 +94,12 @@ def polish(
     active = torch.arange(len(theta))
     for _ in range(n_steps + 1):
         theta[active] = _whitened(kernel, theta[active], *mu.a.shape[1:])
-        gradient, hessian = gradient_and_hessian(kernel, *_members(theta[active], mu, teacher))
-        gradient, value = gradient.flatten(1), loss(theta[active])
-        values, vectors = torch.linalg.eigh(hessian.flatten(3).flatten(1, 2))
-        largest = values.abs().amax(1)
+        parts = [_newton(*some) for some in dense_blocks(kernel, *_members(theta[active], mu, teacher))]
+        gradient, values, step = (torch.cat(part) for part in zip(*parts, strict=True))
+        value = loss(theta[active])
         losses[active], slopes[active] = value / size, gradient.norm(dim=1) / size
-        curvature[active] = values[:, 0] / largest
+        curvature[active] = values[:, 0] / values.abs().amax(1)
         done = (value / size < floor) | ((slopes[active] < flat) & (curvature[active] > -1e-6))
-        inner = torch.einsum("epq,ep->eq", vectors, gradient)
-        damped = values.abs().maximum(1e-9 * largest[:, None])
-        step = -torch.einsum("epq,eq->ep", vectors, inner / damped)
-        step *= (theta.shape[1] ** 0.5 / step.norm(dim=1, keepdim=True).clamp(min=1e-300)).clamp(max=1)
         downhill = -gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-300)
         moved, stuck = _best_step(loss, theta[active], value, (step, downhill))
         go = ~(done | stuck)
