@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.activations import activation
-from icl_lib.mean_field.finite_prompts import Activation, Moments, empirical_moments, excess_constant, optimum_n
+from icl_lib.mean_field.activations import Sigma, activation
+from icl_lib.mean_field.finite_prompts import Moments, empirical_moments, excess_constant, optimum_n
 from icl_lib.mean_field.flow import Diverged
 from icl_lib.mean_field.joint import joint_velocity
-from icl_lib.mean_field.landscape import NonFinite, covariances, loss
+from icl_lib.mean_field.landscape import NonFinite, covariances, loss, trace
 from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_choice, require_number
@@ -33,7 +33,7 @@ def mirrored_inputs(d: int, n: int, step: int = 0) -> Float[Tensor, "S d"]:
 
 
 def excess_slope(
-    sigma: Activation, teacher: Particles, mu: Particles, w: Float[Tensor, "E k k"], x: Float[Tensor, "S d"]
+    sigma: Sigma, teacher: Particles, mu: Particles, w: Float[Tensor, "E k k"], x: Float[Tensor, "S d"]
 ) -> Slope:
     """Minus the gradient of E_n at W, which 1/n multiplies in the mean motion; moments are over x."""
     with torch.enable_grad():
@@ -72,7 +72,7 @@ def mean_motion(
     kernel, sigma, rows, finite = activation(name).kernel(), activation(name).function, [], n < np.inf
     _, b, c = covariances(kernel, teacher, mu)
     white = torch.linalg.inv(b)
-    w, power = 0.3 * white, torch.linalg.eigvalsh(c)[:, -1] * (1 + 2 / n) + c.diagonal(dim1=1, dim2=2).sum(-1) / n
+    w, power = 0.3 * white, torch.linalg.eigvalsh(c)[:, -1] * (1 + 2 / n) + trace(c) / n
     for step in range(round(t_end / dt) + 1):
         try:
             cov = covariances(kernel, teacher, mu)

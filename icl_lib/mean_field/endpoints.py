@@ -14,7 +14,7 @@ from torch import Tensor
 
 from icl_lib.mean_field.hessian import dense_blocks, exact_loss
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import covariances
+from icl_lib.mean_field.landscape import covariances, trace
 from icl_lib.mean_field.measure import Particles, check_particles, inverse_root
 from icl_lib.stats import Interval, binomial_interval
 from icl_lib.validate import require, require_integer, require_number
@@ -87,8 +87,8 @@ def polish(
     def loss(theta: Tensor) -> Tensor:
         return exact_loss(kernel, *_members(theta, mu, teacher))
 
-    size = float(covariances(kernel, teacher, teacher).c.diagonal(dim1=1, dim2=2).sum()) / 2
-    theta = torch.cat([mu.a, mu.w], dim=2).flatten(1).clone()
+    size = float(trace(covariances(kernel, teacher, teacher).c)) / 2
+    theta = mu.theta.flatten(1)
     taken = torch.zeros(len(theta), dtype=torch.long)
     slopes, curvature, losses = (torch.full((len(theta),), torch.nan, dtype=theta.dtype) for _ in range(3))
     active = torch.arange(len(theta))

@@ -170,7 +170,7 @@ def flow(
         return velocity(kernel, teacher, mu, c)
 
     def second_moment(mu: Particles) -> Tensor:
-        return (mu.a * mu.p[..., None]).mT @ mu.a
+        return mu.weighted.mT @ mu.a
 
     first = second_moment(state.mu)
     rows: list[tuple] = []

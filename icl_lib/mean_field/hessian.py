@@ -19,7 +19,7 @@ from torch.autograd import grad
 from torch.func import jacrev, vmap
 
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import covariances
+from icl_lib.mean_field.landscape import covariances, trace
 from icl_lib.mean_field.measure import Particles, check_teacher, member
 from icl_lib.validate import require, require_memory
 
@@ -34,16 +34,16 @@ def _need_smooth(kernel: Kernel) -> None:
 
 
 def _gram_products(kernel: Kernel, w: Tensor, nu: Particles) -> Tensor:
-    return kernel.gram(w, nu.w) @ (nu.a * nu.p[..., None])
+    return kernel.gram(w, nu.w) @ (nu.weighted)
 
 
 def exact_loss(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Tensor, " E"]:
     """L(mu) through the kernel written out: O(N^2) memory, for autograd. Not finite where Sigma_mumu is singular."""
-    weighted = mu.a * mu.p[..., None]
+    weighted = mu.weighted
     a = _gram_products(kernel, mu.w, teacher).mT @ weighted
     b = _gram_products(kernel, mu.w, mu).mT @ weighted
-    c = _gram_products(kernel, teacher.w, teacher).mT @ (teacher.a * teacher.p[..., None])
-    return (c.diagonal(dim1=1, dim2=2).sum(-1) - (a * torch.linalg.solve_ex(b, a.mT)[0].mT).sum((1, 2))) / 2
+    c = _gram_products(kernel, teacher.w, teacher).mT @ teacher.weighted
+    return (trace(c) - (a * torch.linalg.solve_ex(b, a.mT)[0].mT).sum((1, 2))) / 2
 
 
 def _pairs(kernel: Kernel, w: Float[Tensor, "E N d"], v: Float[Tensor, "E M d"]) -> tuple[Tensor, ...]:
@@ -75,7 +75,7 @@ def gradient_and_hessian(
     check_teacher(teacher, mu)
     n, k, q = *mu.a.shape[1:], mu.a.shape[2] + mu.w.shape[2]
     require_memory("particles", tuple(mu.w.shape), 16.0 * len(mu.a) * (n * q) ** 2)
-    u, known = mu.a * mu.p[..., None], teacher.a * teacher.p[..., None]
+    u, known = mu.weighted, teacher.weighted
     value, gradient, own, mixed = _pairs(kernel, mu.w, torch.cat([mu.w, teacher.w], 1))
     inner, mixed = value[:, :, :n], mixed[:, :, :n]
     features = inner @ u  # q(w_i) = E[h sigma(w_i^T x)]
@@ -132,9 +132,8 @@ def hessian_product(
         icl_lib.mean_field.landscape.NonFinite: A is NaN or infinite.
     """
     _need_smooth(kernel)
-    k = mu.a.shape[2]
     covariances(kernel, teacher, mu).m  # noqa: B018  raises where Sigma_mumu is singular or a teacher NaN
-    theta = torch.cat([mu.a, mu.w], dim=2).detach().requires_grad_()
+    k, theta = mu.a.shape[2], mu.theta.detach().requires_grad_()
     with torch.enable_grad():
         value = exact_loss(kernel, teacher, Particles(theta[..., :k], theta[..., k:], mu.p)).sum()
         (gradient,) = grad(value, theta, create_graph=True)

@@ -46,7 +46,7 @@ def joint_velocity(
     kernel: Kernel, teacher: Particles, mu: Particles, w: Float[Tensor, "E k k"]
 ) -> tuple[Float[Tensor, "E N k"], Float[Tensor, "E N d"], Float[Tensor, "E k k"]]:
     """-grad dL_TF/dmu at the particles, in a and in w, and -dL_TF/dW."""
-    known, weighted = teacher.a * teacher.p[..., None], mu.a * mu.p[..., None]
+    known, weighted = teacher.weighted, mu.weighted
     f, q = kernel.products(mu.w, teacher.w, known), kernel.products(mu.w, mu.w, weighted)
     cov = Covariances(f.mT @ weighted, q.mT @ weighted, torch.zeros(len(w), f.shape[2], f.shape[2], dtype=w.dtype))
     aw = cov.a @ w

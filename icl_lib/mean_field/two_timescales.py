@@ -147,5 +147,5 @@ def split_flow(
 
 def invariant(state: Joint, ratio: float) -> Float[Tensor, "E k k"]:
     """E[a a^T] - (W W^T + W^T W) / ratio, which the joint flow conserves (derived by us, see ``joint.py``)."""
-    second = (state.mu.a * state.mu.p[..., None]).mT @ state.mu.a
+    second = state.mu.weighted.mT @ state.mu.a
     return second - (state.w @ state.w.mT + state.w.mT @ state.w) / ratio
