@@ -15,8 +15,8 @@ from numpy import ndarray
 from scipy.integrate import BDF, DOP853, Radau
 from torch import Tensor
 
-from icl_lib.mean_field.flow import Diverged
 from icl_lib.mean_field.hessian import exact_loss, gradient_and_hessian
+from icl_lib.mean_field.integrate import Diverged
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import NonFinite, Velocity, covariances, velocity
 from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles, covariance, member, stack

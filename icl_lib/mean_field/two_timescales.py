@@ -15,13 +15,12 @@ from jaxtyping import Float
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from icl_lib.mean_field.flow import Diverged
-from icl_lib.mean_field.joint import Joint, joint_velocity, slope_in_w, take_steps
+from icl_lib.mean_field.integrate import Diverged, Parts, runge_kutta
+from icl_lib.mean_field.joint import Joint, follow_both, joint_velocity, slope_in_w
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import Covariances, NonFinite, covariances
 from icl_lib.mean_field.measure import Particles
 from icl_lib.mean_field.perturb import displace, isotropic
-from icl_lib.mean_field.runge_kutta import Parts, runge_kutta
 from icl_lib.validate import require, require_choice, require_integer, require_number
 
 
@@ -132,17 +131,17 @@ def split_flow(
     """
     require_number("ratio", ratio, low=0, or_infinity=True)
 
-    def step(now: Joint) -> Joint:
-        w = relaxed(covariances(kernel, teacher, now.mu), now.w, ratio * dt / 2)
+    def step(now: Joint, h: float) -> Joint:
+        w = relaxed(covariances(kernel, teacher, now.mu), now.w, ratio * h / 2)
 
-        def slope(y: Parts) -> Parts:
+        def field(y: Parts) -> Parts:
             return joint_velocity(kernel, teacher, now.mu._replace(a=y[0], w=y[1]), w)[:2]
 
-        a, moved = runge_kutta(slope, now.mu[:2], dt)
+        a, moved = runge_kutta(field, now.mu[:2], h)
         mu = now.mu._replace(a=a, w=moved)
-        return Joint(mu, relaxed(covariances(kernel, teacher, mu), w, ratio * dt / 2), now.time + dt)
+        return Joint(mu, relaxed(covariances(kernel, teacher, mu), w, ratio * h / 2), now.time + h)
 
-    return take_steps(kernel, teacher, state, step, dt, t_end, every)
+    return follow_both(kernel, teacher, state, step, dt, t_end, every)
 
 
 def invariant(state: Joint, ratio: float) -> Float[Tensor, "E k k"]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from icl_lib.mean_field.flow import Change, State
 from icl_lib.mean_field.hessian import dense_blocks
+from icl_lib.mean_field.integrate import capped, euler, speed2
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import NonFinite, velocity
 from icl_lib.mean_field.measure import Particles, SingularCovariance
@@ -83,7 +84,5 @@ def descend_on_batches(teacher: Particles, mu: Particles, run: Batches, seed: in
             v = velocity(Sampled(torch.erf, x), teacher, mu)
         except (SingularCovariance, NonFinite):
             continue
-        speed = float((mu.p * (v.a.square().sum(-1) + v.w.square().sum(-1))).sum().sqrt())
-        h = min(run.dt, run.cap / max(speed, 1e-300))
-        mu = mu._replace(a=mu.a + h * v.a, w=mu.w + h * v.w)
+        mu = euler(mu, v.a, v.w, capped(speed2(mu, v.a, v.w), run.dt, run.cap))
     return mu
