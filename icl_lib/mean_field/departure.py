@@ -69,7 +69,8 @@ def mean_motion(
     require_number("n", n, low=1, or_infinity=True)
     per_row = round(every / dt)
     require(per_row >= 1 and abs(every / dt - per_row) < 1e-6, "every", every, f"a multiple of dt = {dt}")
-    kernel, sigma, rows, finite = activation(name).kernel(), activation(name).function, [], n < np.inf
+    kernel, sigma, finite = activation(name).kernel(), activation(name).function, n < np.inf
+    rows: list[tuple] = []
     _, b, c = covariances(kernel, teacher, mu)
     white, lengths = torch.linalg.inv(b), torch.full((len(mu.p),), dt, dtype=mu.a.dtype)
     power = torch.linalg.eigvalsh(c)[:, -1] * (1 + 2 / n) + trace(c) / n

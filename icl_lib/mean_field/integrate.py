@@ -14,7 +14,8 @@ from torch import Tensor
 from icl_lib.mean_field.landscape import NonFinite
 from icl_lib.mean_field.measure import Particles, SingularCovariance
 
-S, P = TypeVar("S"), TypeVar("P")
+S = TypeVar("S")
+P = TypeVar("P")
 Parts = tuple[Tensor, ...]
 BROKEN = (NonFinite, SingularCovariance, torch.linalg.LinAlgError)  # what a step says where a flow has left its region
 
