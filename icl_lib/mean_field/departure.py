@@ -23,7 +23,9 @@ from icl_lib.validate import require, require_choice, require_number
 
 MODES = ("static", "static_finite", "joint")  # of ``training.MODES``
 
-Slope = tuple[Float[Tensor, "E N k"], Float[Tensor, "E N d"], Float[Tensor, "E k k"]]  # in a and w, over p, and in W
+Velocities = tuple[
+    Float[Tensor, "E N k"], Float[Tensor, "E N d"], Float[Tensor, "E k k"]
+]  # in a and w, over p, and in W
 
 
 def mirrored_inputs(d: int, n: int, step: int = 0) -> Float[Tensor, "S d"]:
@@ -32,9 +34,9 @@ def mirrored_inputs(d: int, n: int, step: int = 0) -> Float[Tensor, "S d"]:
     return torch.cat([x, -x])
 
 
-def excess_slope(
+def excess_velocity(
     sigma: Sigma, teacher: Particles, mu: Particles, w: Float[Tensor, "E k k"], x: Float[Tensor, "S d"]
-) -> Slope:
+) -> Velocities:
     """Minus the gradient of E_n at W, which 1/n multiplies in the mean motion; moments are over x."""
     with torch.enable_grad():
         free = [part.detach().clone().requires_grad_() for part in (mu.a, mu.w, w)]
@@ -89,7 +91,7 @@ def mean_motion(
             w = cov.optimum
         found = joint_velocity(kernel, teacher, mu, w)
         if finite:
-            more = excess_slope(sigma, teacher, mu, w, x)
+            more = excess_velocity(sigma, teacher, mu, w, x)
             found = found[0] + more[0] / n, found[1] + more[1] / n, found[2] + more[2] / n
         if mode == "joint":  # the step of ``Trainer.moved``, where the constant feature has eigenvalue 1
             top = torch.linalg.eigvals(white @ cov.b).real.amax(-1).clamp(min=1.0)

@@ -90,16 +90,16 @@ def polish(
     size = float(trace(covariances(kernel, teacher, teacher).c)) / 2
     theta = mu.theta.flatten(1)
     taken = torch.zeros(len(theta), dtype=torch.long)
-    slopes, curvature, losses = (torch.full((len(theta),), torch.nan, dtype=theta.dtype) for _ in range(3))
+    gradients, curvature, losses = (torch.full((len(theta),), torch.nan, dtype=theta.dtype) for _ in range(3))
     active = torch.arange(len(theta))
     for _ in range(n_steps + 1):
         theta[active] = _whitened(kernel, theta[active], *mu.a.shape[1:])
         parts = [_newton(*some) for some in dense_blocks(kernel, *_members(theta[active], mu, teacher))]
         gradient, values, step = (torch.cat(part) for part in zip(*parts, strict=True))
         value = loss(theta[active])
-        losses[active], slopes[active] = value / size, gradient.norm(dim=1) / size
+        losses[active], gradients[active] = value / size, gradient.norm(dim=1) / size
         curvature[active] = values[:, 0] / values.abs().amax(1)
-        done = (value / size < floor) | ((slopes[active] < flat) & (curvature[active] > -1e-6))
+        done = (value / size < floor) | ((gradients[active] < flat) & (curvature[active] > -1e-6))
         downhill = -gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-300)
         moved, stuck = _best_step(loss, theta[active], value, (step, downhill))
         go = ~(done | stuck)
@@ -108,12 +108,12 @@ def polish(
         active = active[go]
         if not len(active):
             break
-    critical = slopes < flat
+    critical = gradients < flat
     kind = [
         KINDS[0] if low else KINDS[3] if not still else KINDS[1] if bent else KINDS[2]
         for low, still, bent in zip(losses < floor, critical, curvature < -1e-6, strict=True)
     ]
-    table = {"member": range(len(theta)), "loss": losses * size, "height": losses, "slope": slopes}
+    table = {"member": range(len(theta)), "loss": losses * size, "height": losses, "slope": gradients}
     table |= {"curvature": curvature, "steps": taken, "kind": kind}
     return _members(theta, mu, teacher)[1], pd.DataFrame(table)
 

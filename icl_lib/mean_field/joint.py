@@ -29,7 +29,7 @@ class Joint(NamedTuple):
     time: float
 
 
-def slope_in_w(cov: Covariances, w: Float[Tensor, "E k k"]) -> Float[Tensor, "E k k"]:
+def attention_velocity(cov: Covariances, w: Float[Tensor, "E k k"]) -> Float[Tensor, "E k k"]:
     """-dL_TF/dW = A^T A (1 - W B)."""
     ata = cov.a.mT @ cov.a
     return ata - ata @ w @ cov.b
@@ -54,7 +54,7 @@ def joint_velocity(
     d_a = f @ of_teacher.mT - q @ of_self.mT
     d_w = kernel.gradient(mu.w, teacher.w, mu.a @ of_teacher, known)
     d_w = d_w - kernel.gradient(mu.w, mu.w, mu.a @ of_self, weighted)
-    return d_a, d_w, slope_in_w(cov, w)
+    return d_a, d_w, attention_velocity(cov, w)
 
 
 def follow_both(

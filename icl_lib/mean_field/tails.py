@@ -62,7 +62,7 @@ class _Problem:
     def loss(self, y: ndarray) -> float:
         return float(exact_loss(self.kernel, self.teacher, self.particles(y))[0])
 
-    def slope(self, _: float, y: ndarray) -> ndarray:
+    def field(self, _: float, y: ndarray) -> ndarray:
         return self.flat(self.at(y))
 
     def flat(self, v: Velocity) -> ndarray:
@@ -152,7 +152,7 @@ def follow(
 def _solve(problem: _Problem, grid: ndarray, method: str, tolerance: float, stop: float) -> list[tuple[float, ndarray]]:
     options = {} if method == "DOP853" else {"jac": problem.jacobian}
     steps = {"rtol": tolerance, "atol": tolerance * 1e-4, **options}
-    solver = METHODS[method](problem.slope, 0.0, problem.start, grid[-1], **steps)
+    solver = METHODS[method](problem.field, 0.0, problem.start, grid[-1], **steps)
     seen = [(0.0, problem.start)]
     while solver.status == "running" and problem.loss(solver.y) >= stop:
         message = solver.step()

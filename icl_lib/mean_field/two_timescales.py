@@ -16,7 +16,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from icl_lib.mean_field.integrate import Diverged, Parts, runge_kutta
-from icl_lib.mean_field.joint import Joint, follow_both, joint_velocity, slope_in_w
+from icl_lib.mean_field.joint import Joint, attention_velocity, follow_both, joint_velocity
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import Covariances, NonFinite, covariances
 from icl_lib.mean_field.measure import Particles
@@ -85,7 +85,7 @@ def _rk4(cov: Covariances, w: Tensor, horizon: Tensor, n_points: int) -> Tensor:
     h, found = horizon / n_points / substeps, [excess(cov, w)]
     for _ in range(n_points):
         for _ in range(substeps):
-            (w,) = runge_kutta(lambda y: (slope_in_w(cov, y[0]),), (w,), h)
+            (w,) = runge_kutta(lambda y: (attention_velocity(cov, y[0]),), (w,), h)
         found.append(excess(cov, w))
     return torch.stack(found, dim=1)
 
@@ -95,13 +95,13 @@ def _radau(cov: Covariances, w: Tensor, horizon: Tensor, n_points: int, toleranc
     for e in range(len(w)):
         one = Covariances(*(part[e : e + 1] for part in cov))
 
-        def slope(_: float, y: np.ndarray, one: Covariances = one) -> np.ndarray:
-            return slope_in_w(one, torch.as_tensor(y).view_as(one.b)).flatten().numpy()
+        def field(_: float, y: np.ndarray, one: Covariances = one) -> np.ndarray:
+            return attention_velocity(one, torch.as_tensor(y).view_as(one.b)).flatten().numpy()
 
         jacobian = -np.kron((one.a.mT @ one.a)[0].numpy(), one.b[0].numpy())
         at = np.linspace(0.0, float(horizon[e]), n_points + 1)
         options = {"rtol": tolerance, "atol": tolerance / 100, "jac": jacobian}
-        done = solve_ivp(slope, (0.0, at[-1]), w[e].flatten().numpy(), method="Radau", t_eval=at, **options)
+        done = solve_ivp(field, (0.0, at[-1]), w[e].flatten().numpy(), method="Radau", t_eval=at, **options)
         if not done.success:
             raise Diverged(f"member {e}, tolerance={tolerance}: {done.message}")
         path = torch.as_tensor(done.y.T.copy()).view(-1, *one.b.shape[1:])
