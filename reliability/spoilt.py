@@ -8,7 +8,7 @@ import torch
 
 from icl_lib.mean_field import perturb, process, tails, two_timescales
 from icl_lib.mean_field.births import BirthDeath
-from icl_lib.mean_field.dissipation import slope_in_a
+from icl_lib.mean_field.dissipation import velocity_in_a
 from icl_lib.mean_field.hessian import extreme_eigenvalues
 from icl_lib.mean_field.joint import joint_flow
 from icl_lib.mean_field.landscape import velocity
@@ -77,7 +77,7 @@ SPOILT: dict[str, Callable[[], object]] = {
             "Gaussian process without its matrix": lambda mu, teacher: process.draw_process(KERNEL, teacher, mu, [0]),
             "spectrum of the flow": lambda mu, teacher: tails.flow_spectrum(KERNEL, teacher, mu),
             "extreme eigenvalues": lambda mu, teacher: extreme_eigenvalues(KERNEL, teacher, mu),
-            "slope in a": lambda mu, teacher: slope_in_a(KERNEL, teacher, mu, mu.w),
+            "slope in a": lambda mu, teacher: velocity_in_a(KERNEL, teacher, mu, mu.w),
         }.items()
     },
     "displacement: of size zero": lambda: perturb.displace(MU, torch.zeros(1, 20, 6, dtype=torch.float64), 0.1),

@@ -36,6 +36,10 @@ checker = ModuleType("icl_array_checks")  # the hook wants a name that it can im
 checker.arrays_only = arrays_only
 sys.modules[checker.__name__] = checker
 library = Path(__file__).parents[1]
-with_arrays = [file for file in [*library.glob("icl_lib/**/*.py"), *library.glob("studies/*.py")] if "jaxtyping" in file.read_text(encoding="utf-8")]
+with_arrays = [
+    file
+    for file in [*library.glob("icl_lib/**/*.py"), *library.glob("studies/*.py")]
+    if "jaxtyping" in file.read_text(encoding="utf-8")
+]
 modules = [".".join(file.relative_to(library).with_suffix("").parts) for file in with_arrays]
 install_import_hook(modules, "icl_array_checks.arrays_only")

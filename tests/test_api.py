@@ -11,7 +11,11 @@ from types import ModuleType
 
 import pytest
 
-FILES = [file for file in sorted([*Path("icl_lib").rglob("*.py"), *Path("studies").rglob("*.py")]) if file.read_text().strip()]
+FILES = [
+    file
+    for file in sorted([*Path("icl_lib").rglob("*.py"), *Path("studies").rglob("*.py")])
+    if file.read_text().strip()
+]
 MODULES = [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in FILES]
 
 

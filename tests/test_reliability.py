@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from icl_lib.mean_field.flow import Diverged
+from icl_lib.errors import Diverged
 from icl_lib.paths import root
 from icl_lib.source import WRITTEN
 from icl_lib.store import save_tensors

@@ -80,7 +80,9 @@ def picture_as_svg(cell: Any, drawn: Path) -> None:
 
 def build(source: Path, html: Path, footer: str) -> bool:
     """Build the staged book, warnings as errors, unless ``html`` shows just this already; says whether it went well."""
-    library = sorted([*Path("icl_lib").rglob("*.py"), *Path("studies").rglob("*.py")])  # the reference page shows its docstrings
+    library = sorted(
+        [*Path("icl_lib").rglob("*.py"), *Path("studies").rglob("*.py")]
+    )  # the reference page shows its docstrings
     facts = [Path("claims.yml"), Path("benchmarks/commands.csv"), rounding.FILE]  # which stand below a chapter's title
     files = [*sorted(source.rglob("*")), *library, *facts, Path("_config.yml"), Path("requirements.lock")]
     stamp, done = html.with_suffix(".digest"), notebooks.digest(files) + footer

@@ -11,7 +11,7 @@ import sys
 import pandas as pd
 from joblib import Parallel, delayed
 
-from icl_lib.mean_field.flow import Diverged
+from icl_lib.errors import Diverged
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig
 from icl_lib.mean_field.regression import PromptConfig
 from icl_lib.mean_field.runs import trained_one

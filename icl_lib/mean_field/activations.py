@@ -22,6 +22,8 @@ from icl_lib.mean_field.relu import ReLU
 from icl_lib.validate import require_choice
 
 Fill = Callable[[ndarray, ndarray | None], None]
+Sigma = Callable[[Tensor], Tensor]  # by torch
+BLOCK = 2**17  # values of sigma at a time: half a megabyte of float32, which stays in the second-level cache
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Activation:
     value: tuple[float, float]
     slope: tuple[float, float]
     fill: Fill
-    function: Callable[[Tensor], Tensor]
+    function: Sigma
     kernel: Callable[[], Kernel]
     mean: Callable[[Tensor], Tensor]
     mean_slope: Callable[[Tensor], Tensor]
@@ -173,3 +175,29 @@ def activation(name: str) -> Activation:
     """
     require_choice("activation", name, tuple(ACTIVATIONS))
     return ACTIVATIONS[name]
+
+
+def network(act: Activation, a: Float[Tensor, "N k"], w: Float[Tensor, "N d"], x: Tensor) -> Tensor:
+    """sum_i a_i sigma(w_i^T x) for inputs x (..., d), in the precision of x and in bounded memory; no autograd.
+
+    ``a`` holds the masses already, as ``Particles.weighted`` does.
+    """
+    flat, kind = x.reshape(-1, x.shape[-1]).numpy(), x.numpy().dtype
+    inner = np.ascontiguousarray(act.scale * w.detach().numpy().T, dtype=kind)
+    outer = (act.value[1] * a.detach().numpy()).astype(kind)
+    offset = (act.value[0] * a.detach().numpy().sum(0)).astype(kind)
+    rows = max(1, BLOCK // inner.shape[1])
+    z, out = np.empty((rows, inner.shape[1]), kind), np.empty((len(flat), outer.shape[1]), kind)
+    for i in range(0, len(flat), rows):
+        part = flat[i : i + rows]
+        block = z[: len(part)]
+        np.matmul(part, inner, out=block)
+        act.fill(block, None)
+        np.matmul(block, outer, out=out[i : i + rows])
+    out += offset
+    return torch.from_numpy(out).view(*x.shape[:-1], -1)
+
+
+def differentiable(sigma: Sigma, a: Float[Tensor, "*E N k"], w: Float[Tensor, "*E N d"], x: Tensor) -> Tensor:
+    """What ``network`` computes, by torch: autograd goes through it, and all values of sigma exist at once."""
+    return sigma(x @ w.mT) @ a

@@ -13,7 +13,8 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.func import hessian
 
-from icl_lib.mean_field.finite_prompts import Activation, best_loss_n, empirical_moments
+from icl_lib.mean_field.activations import Sigma
+from icl_lib.mean_field.finite_prompts import best_loss_n, empirical_moments
 from icl_lib.mean_field.measure import Particles
 from icl_lib.validate import require, require_integer
 
@@ -31,7 +32,7 @@ class Minimum(NamedTuple):
 
 
 def minimise_n(
-    activation: Activation, teacher: Particles, mu: Particles, x: Float[Tensor, "S d"], n: float, max_steps: int = 2000
+    activation: Sigma, teacher: Particles, mu: Particles, x: Float[Tensor, "S d"], n: float, max_steps: int = 2000
 ) -> Minimum:
     """Minimise min_W L^n(mu, W) over the particles of one member (L-BFGS of scipy), x being the law of the inputs.
 

@@ -30,9 +30,9 @@ def slope_anywhere(kernel: Kernel, teacher: Particles, mu: Particles, a: Tensor,
     """Largest |grad dL/dmu| at any neurons theta = (a, w) of shapes (n, k), (n, d), on the support of mu or off it."""
     m = covariances(kernel, teacher, mu).m[0]
     a, w = a.clone().requires_grad_(), w.clone().requires_grad_()
-    f, q = (kernel.gram(w[None], nu.w)[0] @ (nu.a * nu.p[..., None])[0] for nu in (teacher, mu))
-    slopes = torch.autograd.grad(torch.linalg.vecdot(a @ m.T, f - q @ m.T).sum(), (a, w))
-    return float(torch.cat(slopes, dim=1).norm(dim=1).max())
+    f, q = (kernel.gram(w[None], nu.w)[0] @ nu.weighted[0] for nu in (teacher, mu))
+    gradients = torch.autograd.grad(torch.linalg.vecdot(a @ m.T, f - q @ m.T).sum(), (a, w))
+    return float(torch.cat(gradients, dim=1).norm(dim=1).max())
 
 
 def examine(kernel: Kernel, teacher: Particles, mu: Particles, seed: int, n_anywhere: int = 100) -> dict[str, float]:

@@ -12,18 +12,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.activations import activation
-from icl_lib.mean_field.finite_prompts import Activation, Moments, empirical_moments, excess_constant, optimum_n
-from icl_lib.mean_field.flow import Diverged
-from icl_lib.mean_field.joint import joint_velocity
-from icl_lib.mean_field.landscape import NonFinite, covariances, loss
-from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles
+from icl_lib.mean_field.activations import Sigma, activation
+from icl_lib.mean_field.finite_prompts import Moments, empirical_moments, excess_constant, optimum_n
+from icl_lib.mean_field.integrate import euler, integrate
+from icl_lib.mean_field.joint import Joint, joint_velocity
+from icl_lib.mean_field.landscape import covariances, loss, trace
+from icl_lib.mean_field.measure import Particles, check_particles
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_choice, require_number
 
 MODES = ("static", "static_finite", "joint")  # of ``training.MODES``
 
-Slope = tuple[Float[Tensor, "E N k"], Float[Tensor, "E N d"], Float[Tensor, "E k k"]]  # in a and w, over p, and in W
+Velocities = tuple[
+    Float[Tensor, "E N k"], Float[Tensor, "E N d"], Float[Tensor, "E k k"]
+]  # in a and w, over p, and in W
 
 
 def mirrored_inputs(d: int, n: int, step: int = 0) -> Float[Tensor, "S d"]:
@@ -32,9 +34,9 @@ def mirrored_inputs(d: int, n: int, step: int = 0) -> Float[Tensor, "S d"]:
     return torch.cat([x, -x])
 
 
-def excess_slope(
-    sigma: Activation, teacher: Particles, mu: Particles, w: Float[Tensor, "E k k"], x: Float[Tensor, "S d"]
-) -> Slope:
+def excess_velocity(
+    sigma: Sigma, teacher: Particles, mu: Particles, w: Float[Tensor, "E k k"], x: Float[Tensor, "S d"]
+) -> Velocities:
     """Minus the gradient of E_n at W, which 1/n multiplies in the mean motion; moments are over x."""
     with torch.enable_grad():
         free = [part.detach().clone().requires_grad_() for part in (mu.a, mu.w, w)]
@@ -69,31 +71,35 @@ def mean_motion(
     require_number("n", n, low=1, or_infinity=True)
     per_row = round(every / dt)
     require(per_row >= 1 and abs(every / dt - per_row) < 1e-6, "every", every, f"a multiple of dt = {dt}")
-    kernel, sigma, rows, finite = activation(name).kernel(), activation(name).function, [], n < np.inf
+    kernel, sigma, finite = activation(name).kernel(), activation(name).function, n < np.inf
+    rows: list[tuple] = []
     _, b, c = covariances(kernel, teacher, mu)
-    white = torch.linalg.inv(b)
-    w, power = 0.3 * white, torch.linalg.eigvalsh(c)[:, -1] * (1 + 2 / n) + c.diagonal(dim1=1, dim2=2).sum(-1) / n
-    for step in range(round(t_end / dt) + 1):
-        try:
-            cov = covariances(kernel, teacher, mu)
-            if step % per_row == 0:
-                columns = (loss(cov), (mu.p * mu.a.square().sum(-1)).sum(-1), torch.logdet(cov.b))
-                rows += [(e, step * dt, *row) for e, row in enumerate(zip(*(x.tolist() for x in columns), strict=True))]
-            x = mirrored_inputs(mu.w.shape[2], n_inputs, step)
-            if mode == "static_finite" and finite:
-                w = optimum_n(Moments(cov, empirical_moments(sigma, teacher, mu, x).q), n)
-            elif mode != "joint":
-                w = cov.optimum
-            found = joint_velocity(kernel, teacher, mu, w)
-            if finite:
-                more = excess_slope(sigma, teacher, mu, w, x)
-                found = found[0] + more[0] / n, found[1] + more[1] / n, found[2] + more[2] / n
-            if mode == "joint":  # the step of ``Trainer.moved``, where the constant feature has eigenvalue 1
-                top = torch.linalg.eigvals(white @ cov.b).real.amax(-1).clamp(min=1.0)
-                w = w + white @ found[2] @ white / (power * top**2)[:, None, None]
-            mu = mu._replace(a=mu.a + dt * found[0], w=mu.w + dt * found[1])
-        except (NonFinite, SingularCovariance, torch.linalg.LinAlgError) as cause:
-            raise Diverged(f"time {step * dt:.6g}, dt={dt}, n={n}, {mode}: {cause}") from cause
+    white, lengths = torch.linalg.inv(b), torch.full((len(mu.p),), dt, dtype=mu.a.dtype)
+    power = torch.linalg.eigvalsh(c)[:, -1] * (1 + 2 / n) + trace(c) / n
+
+    def record(now: Joint) -> None:
+        cov = covariances(kernel, teacher, now.mu)
+        columns = (loss(cov), (now.mu.p * now.mu.a.square().sum(-1)).sum(-1), torch.logdet(cov.b))
+        rows.extend((e, now.time, *row) for e, row in enumerate(zip(*(x.tolist() for x in columns), strict=True)))
+
+    def step(now: Joint, number: int) -> Joint:
+        cov, (mu, w, _) = covariances(kernel, teacher, now.mu), now
+        x = mirrored_inputs(mu.w.shape[2], n_inputs, number)
+        if mode == "static_finite" and finite:
+            w = optimum_n(Moments(cov, empirical_moments(sigma, teacher, mu, x).q), n)
+        elif mode != "joint":
+            w = cov.optimum
+        found = joint_velocity(kernel, teacher, mu, w)
+        if finite:
+            more = excess_velocity(sigma, teacher, mu, w, x)
+            found = found[0] + more[0] / n, found[1] + more[1] / n, found[2] + more[2] / n
+        if mode == "joint":  # the step of ``Trainer.moved``, where the constant feature has eigenvalue 1
+            top = torch.linalg.eigvals(white @ cov.b).real.amax(-1).clamp(min=1.0)
+            w = w + white @ found[2] @ white / (power * top**2)[:, None, None]
+        return Joint(euler(mu, *found[:2], lengths), w, (number + 1) * dt)
+
+    first, steps = Joint(mu, 0.3 * white, 0.0), range(per_row * (round(t_end / dt) // per_row))
+    integrate(first, step, steps, record, per_row, lambda now: f"time {now.time:.6g}, dt={dt}, n={n}, {mode}")
     return pd.DataFrame(rows, columns=["member", "time", "loss", "size", "volume"])
 
 

@@ -58,7 +58,9 @@ def density_ratio(teacher: Particles, pi: Particles) -> Float[Tensor, " E"]:
     return ((own @ teacher.p[..., None])[..., 0] / (same @ pi.p[..., None])[..., 0]).amax(1)
 
 
-def slope_in_a(kernel: Kernel, teacher: Particles, mu: Particles, w: Float[Tensor, "E n d"]) -> Float[Tensor, "E n k"]:
+def velocity_in_a(
+    kernel: Kernel, teacher: Particles, mu: Particles, w: Float[Tensor, "E n d"]
+) -> Float[Tensor, "E n k"]:
     """M^T g(w) = -grad_a dL/dmu at any input weights."""
     k = mu.a.shape[2]
     units = torch.eye(k, dtype=w.dtype)
@@ -82,7 +84,7 @@ def chain(
     in_a = (at.p * v.a.square().sum(-1)).sum(-1)
     total = in_a + (at.p * v.w.square().sum(-1)).sum(-1)
     on_pi, on_teacher = (
-        (nu.p * slope_in_a(kernel, teacher, at, nu.w).square().sum(-1)).sum(-1) for nu in (pi, teacher)
+        (nu.p * velocity_in_a(kernel, teacher, at, nu.w).square().sum(-1)).sum(-1) for nu in (pi, teacher)
     )
     size = (teacher.p * teacher.a.square().sum(-1)).sum(-1)
     scale = gamma / (r4 * size)

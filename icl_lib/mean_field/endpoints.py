@@ -12,10 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from icl_lib.mean_field.batched_hessian import gradient_and_hessian
-from icl_lib.mean_field.hessian import exact_loss
+from icl_lib.mean_field.hessian import dense_blocks, exact_loss
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import covariances
+from icl_lib.mean_field.landscape import covariances, trace
 from icl_lib.mean_field.measure import Particles, check_particles, inverse_root
 from icl_lib.stats import Interval, binomial_interval
 from icl_lib.validate import require, require_integer, require_number
@@ -38,6 +37,19 @@ def _whitened(kernel: Kernel, theta: Tensor, n: int, k: int) -> Tensor:
     a, w = t[..., :k], t[..., k:]
     sigma = a.mT @ kernel.gram(w, w) @ a / n**2
     return torch.cat([a @ inverse_root(sigma, "Sigma_mumu"), w], dim=2).flatten(1)
+
+
+def _newton(gradient: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient, eigenvalues, and the saddle-free Newton step, of root mean square at most 1."""
+    values, vectors = torch.linalg.eigh(hessian)
+    inner = torch.einsum("epq,ep->eq", vectors, gradient)
+    damped = values.abs().maximum(1e-9 * values.abs().amax(1, keepdim=True))
+    step = -torch.einsum("epq,eq->ep", vectors, inner / damped)
+    return (
+        gradient,
+        values,
+        step * (step.shape[1] ** 0.5 / step.norm(dim=1, keepdim=True).clamp(min=1e-300)).clamp(max=1),
+    )
 
 
 def _best_step(loss: Callable, theta: Tensor, value: Tensor, steps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -75,24 +87,19 @@ def polish(
     def loss(theta: Tensor) -> Tensor:
         return exact_loss(kernel, *_members(theta, mu, teacher))
 
-    size = float(covariances(kernel, teacher, teacher).c.diagonal(dim1=1, dim2=2).sum()) / 2
-    theta = torch.cat([mu.a, mu.w], dim=2).flatten(1).clone()
+    size = float(trace(covariances(kernel, teacher, teacher).c)) / 2
+    theta = mu.theta.flatten(1)
     taken = torch.zeros(len(theta), dtype=torch.long)
-    slopes, curvature, losses = (torch.full((len(theta),), torch.nan, dtype=theta.dtype) for _ in range(3))
+    gradients, curvature, losses = (torch.full((len(theta),), torch.nan, dtype=theta.dtype) for _ in range(3))
     active = torch.arange(len(theta))
     for _ in range(n_steps + 1):
         theta[active] = _whitened(kernel, theta[active], *mu.a.shape[1:])
-        gradient, hessian = gradient_and_hessian(kernel, *_members(theta[active], mu, teacher))
-        gradient, value = gradient.flatten(1), loss(theta[active])
-        values, vectors = torch.linalg.eigh(hessian.flatten(3).flatten(1, 2))
-        largest = values.abs().amax(1)
-        losses[active], slopes[active] = value / size, gradient.norm(dim=1) / size
-        curvature[active] = values[:, 0] / largest
-        done = (value / size < floor) | ((slopes[active] < flat) & (curvature[active] > -1e-6))
-        inner = torch.einsum("epq,ep->eq", vectors, gradient)
-        damped = values.abs().maximum(1e-9 * largest[:, None])
-        step = -torch.einsum("epq,eq->ep", vectors, inner / damped)
-        step *= (theta.shape[1] ** 0.5 / step.norm(dim=1, keepdim=True).clamp(min=1e-300)).clamp(max=1)
+        parts = [_newton(*some) for some in dense_blocks(kernel, *_members(theta[active], mu, teacher))]
+        gradient, values, step = (torch.cat(part) for part in zip(*parts, strict=True))
+        value = loss(theta[active])
+        losses[active], gradients[active] = value / size, gradient.norm(dim=1) / size
+        curvature[active] = values[:, 0] / values.abs().amax(1)
+        done = (value / size < floor) | ((gradients[active] < flat) & (curvature[active] > -1e-6))
         downhill = -gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-300)
         moved, stuck = _best_step(loss, theta[active], value, (step, downhill))
         go = ~(done | stuck)
@@ -101,12 +108,12 @@ def polish(
         active = active[go]
         if not len(active):
             break
-    critical = slopes < flat
+    critical = gradients < flat
     kind = [
         KINDS[0] if low else KINDS[3] if not still else KINDS[1] if bent else KINDS[2]
         for low, still, bent in zip(losses < floor, critical, curvature < -1e-6, strict=True)
     ]
-    table = {"member": range(len(theta)), "loss": losses * size, "height": losses, "slope": slopes}
+    table = {"member": range(len(theta)), "loss": losses * size, "height": losses, "slope": gradients}
     table |= {"curvature": curvature, "steps": taken, "kind": kind}
     return _members(theta, mu, teacher)[1], pd.DataFrame(table)
 

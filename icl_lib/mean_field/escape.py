@@ -45,9 +45,8 @@ def modes(kernel: Kernel, teacher: Particles, mu: Particles) -> Modes:
 
     Time and memory grow as (N q)^2, q = k + d. Raises ``SingularCovariance`` where B cannot be inverted.
     """
-    theta = torch.cat([mu.a, mu.w], dim=2)
-    e, n, q = theta.shape
-    h = hessian_kernel(kernel, teacher, mu, theta, theta).permute(0, 1, 3, 2, 4).reshape(e, n * q, n * q)
+    e, n, q = mu.theta.shape
+    h = hessian_kernel(kernel, teacher, mu, mu.theta, mu.theta).permute(0, 1, 3, 2, 4).reshape(e, n * q, n * q)
     root = mu.p.sqrt().repeat_interleave(q, dim=1)
     s = root[:, :, None] * h * root[:, None]
     return Modes(*torch.linalg.eigh((s + s.mT) / 2))

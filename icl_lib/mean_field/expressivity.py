@@ -20,7 +20,7 @@ from icl_lib.mean_field.features import model_covariances, model_moments, raw_in
 from icl_lib.mean_field.finite_prompts import best_loss_n
 from icl_lib.mean_field.flow import FlowConfig, flow, start
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import loss
+from icl_lib.mean_field.landscape import loss, trace
 from icl_lib.mean_field.measure import Particles, covariance, member
 from icl_lib.mean_field.regression import Source
 from icl_lib.mean_field.softmax_attention import softmax_predictions
@@ -72,7 +72,7 @@ def best_losses(
     learners = {"oracle": (teacher, act, True)}
     learners["raw inputs"] = (raw_inputs(teacher.w.shape[2], len(teacher.p)), activation("identity"), True)
     learners |= {name: (mu, act, constant) for name, mu in models.items()}
-    zero, tables = c.diagonal(dim1=1, dim2=2).sum(-1) / 2, []
+    zero, tables = trace(c) / 2, []
     for name, (mu, of, one) in learners.items():
         m = model_moments(act, teacher, mu, x, one, of, c)
         for n in lengths:

@@ -11,11 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.activations import Activation
-from icl_lib.mean_field.finite_prompts import Moments
+from icl_lib.mean_field.activations import Activation, network
+from icl_lib.mean_field.finite_prompts import Moments, q_sum
 from icl_lib.mean_field.landscape import Covariances
 from icl_lib.mean_field.measure import Particles, covariance
-from icl_lib.mean_field.regression import network
 from icl_lib.validate import require, require_integer
 
 
@@ -31,6 +30,11 @@ def mean_feature(act: Activation, mu: Particles) -> Float[Tensor, "E k"]:
     return (mu.a * (mu.p * act.means(mu.w))[..., None]).sum(1)
 
 
+def with_one(h: Float[Tensor, "*m k"]) -> Float[Tensor, "*m K"]:
+    """h~ = (h, 1)."""
+    return torch.cat([h, torch.ones_like(h[..., :1])], -1)
+
+
 def with_constant(cov: Covariances, mean_f: Float[Tensor, "E k0"], mean_h: Float[Tensor, "E k"]) -> Covariances:
     """A~ = (A, E f°) and B~ = ((B, E h), (E h^T, 1)) of h~ = (h, 1); C as it was."""
     one = torch.ones_like(mean_h[:, :1, None])
@@ -40,12 +44,11 @@ def with_constant(cov: Covariances, mean_f: Float[Tensor, "E k0"], mean_h: Float
 
 def _cross(act: Activation, teacher: Particles, of: Activation, mu: Particles) -> Float[Tensor, "E k0 k"]:
     """A = E[f° h^T], where one of the two is linear or both have the same sigma."""
-    known, weighted = teacher.a * teacher.p[..., None], mu.a * mu.p[..., None]
     if of is act:
         return covariance(act.kernel(), teacher, mu)
     pair = act.name, of.name
     require("identity" in pair, "activation", pair, "the same for teacher and model, or identity for one of them")
-    return known.mT @ act.linear_parts(teacher.w) @ of.linear_parts(mu.w).mT @ weighted
+    return teacher.weighted.mT @ act.linear_parts(teacher.w) @ of.linear_parts(mu.w).mT @ mu.weighted
 
 
 def model_covariances(
@@ -85,9 +88,8 @@ def q_moment(
     """Q~ over the inputs x, in their precision."""
     found, of = [], act if of is None else of
     for e in range(len(teacher.p)):
-        f, h = (network(s, (m.a * m.p[..., None])[e], m.w[e], x) for s, m in ((act, teacher), (of, mu)))
-        h = torch.cat([h, torch.ones_like(h[:, :1])], 1) if constant else h
-        found.append(h.mT @ (f.square().sum(-1, keepdim=True) * h) / len(x))
+        f, h = (network(s, m.weighted[e], m.w[e], x) for s, m in ((act, teacher), (of, mu)))
+        found.append(q_sum(f, with_one(h) if constant else h) / len(x))
     return torch.stack(found).to(teacher.a.dtype)
 
 

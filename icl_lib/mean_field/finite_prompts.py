@@ -9,20 +9,19 @@ Q = E[|f°|^2 h h^T]. Its minimiser is W_n = S^{-1} A^T A B^{-1}, which tends to
 expectation without a closed form for erf: it is estimated from inputs, with a standard error, or exact for their own law.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.landscape import Covariances
+from icl_lib.mean_field.activations import Sigma, differentiable
+from icl_lib.mean_field.landscape import Covariances, trace
 from icl_lib.mean_field.measure import Particles, member
 from icl_lib.mean_field.regression import task_vectors
 from icl_lib.rng import generator
 from icl_lib.validate import require_integer, require_number
-
-Activation = Callable[[Tensor], Tensor]  # sigma itself; ``activations.Activation`` holds it as its ``function``
 
 
 class Moments(NamedTuple):
@@ -32,35 +31,35 @@ class Moments(NamedTuple):
     q: Float[Tensor, "E k k"]
 
 
-def features(activation: Activation, mu: Particles, x: Float[Tensor, "*E S d"]) -> Float[Tensor, "E S k"]:
-    """h_mu(x); inputs for all members, or for each its own."""
-    return activation(x @ mu.w.mT) @ (mu.a * mu.p[..., None])
+def features(activation: Sigma, mu: Particles, x: Float[Tensor, "*E S d"]) -> Float[Tensor, "E S k"]:
+    """h_mu(x); inputs for all members, or for each its own. Autograd goes through it."""
+    return differentiable(activation, mu.weighted, mu.w, x)
 
 
-def _trace(product: Tensor) -> Tensor:
-    return product.diagonal(dim1=-2, dim2=-1).sum(-1)
+def q_sum(f: Float[Tensor, "*E S k0"], h: Float[Tensor, "*E S k"]) -> Float[Tensor, "*E k k"]:
+    """|f|^2 h h^T summed over inputs."""
+    return h.mT @ (f.square().sum(-1, keepdim=True) * h)
 
 
 def fourth_moment(
-    activation: Activation, teacher: Particles, mu: Particles, x: Float[Tensor, "S d"], block: int = 8192
+    activation: Sigma, teacher: Particles, mu: Particles, x: Float[Tensor, "S d"], block: int = 8192
 ) -> tuple[Float[Tensor, "E k k"], Float[Tensor, "E k k"]]:
     """Q over the inputs x, and the standard error of its entries as an estimate for the law they came from."""
     k = mu.a.shape[2]
     first, second = (torch.zeros(len(mu.a), k, k, dtype=mu.a.dtype) for _ in range(2))
     for part in x.split(block):
         f, h = (features(activation, m, part) for m in (teacher, mu))
-        square = f.square().sum(-1, keepdim=True)
-        first += h.mT @ (square * h)
-        second += h.square().mT @ (square.square() * h.square())
+        first += q_sum(f, h)
+        second += h.square().mT @ (f.square().sum(-1, keepdim=True).square() * h.square())
     mean = first / len(x)
     return mean, ((second / len(x) - mean.square()) / len(x)).clamp(min=0).sqrt()
 
 
-def empirical_moments(activation: Activation, teacher: Particles, mu: Particles, x: Float[Tensor, "S d"]) -> Moments:
+def empirical_moments(activation: Sigma, teacher: Particles, mu: Particles, x: Float[Tensor, "S d"]) -> Moments:
     """All moments for the empirical law of x, for which L^n is then exact; autograd goes through it."""
     f, h = (features(activation, m, x) for m in (teacher, mu))
     cov = Covariances(f.mT @ h / len(x), h.mT @ h / len(x), f.mT @ f / len(x))
-    return Moments(cov, h.mT @ (f.square().sum(-1, keepdim=True) * h) / len(x))
+    return Moments(cov, q_sum(f, h) / len(x))
 
 
 def context_moment(m: Moments, n: float, noise: float = 0.0) -> Float[Tensor, "E k k"]:
@@ -83,7 +82,7 @@ def loss_n(m: Moments, w: Float[Tensor, "E k k"], n: float, noise: float = 0.0) 
     0.25
     """
     a, b, c = m.cov
-    return _trace(c) / 2 - _trace(a @ w @ a.mT) + _trace(w.mT @ context_moment(m, n, noise) @ w @ b) / 2
+    return trace(c) / 2 - trace(a @ w @ a.mT) + trace(w.mT @ context_moment(m, n, noise) @ w @ b) / 2
 
 
 def optimum_n(m: Moments, n: float, noise: float = 0.0) -> Float[Tensor, "E k k"]:
@@ -94,11 +93,11 @@ def optimum_n(m: Moments, n: float, noise: float = 0.0) -> Float[Tensor, "E k k"
 def excess_constant(m: Moments, w: Float[Tensor, "E k k"], noise: float = 0.0) -> Float[Tensor, " E"]:
     """n (L^n - L_TF) at W, the same for all n: 1/2 tr(W^T (Q - A^T A + noise^2 B) W B)."""
     variance = context_moment(m, 1, noise) - m.cov.a.mT @ m.cov.a
-    return _trace(w.mT @ variance @ w @ m.cov.b) / 2
+    return trace(w.mT @ variance @ w @ m.cov.b) / 2
 
 
 def sampled_contexts(
-    activation: Activation, teacher: Particles, mu: Particles, n: int, n_prompts: int, seeds: Sequence[int]
+    activation: Sigma, teacher: Particles, mu: Particles, n: int, n_prompts: int, seeds: Sequence[int]
 ) -> tuple[Float[Tensor, "E P k0 k"], Float[Tensor, "E P k k"]]:
     """1/n sum_i f°(x_i) h(x_i)^T and 1/n sum_i h h^T of prompts with Gaussian inputs; stream (seed, "eval", n)."""
     require_integer("n", n, 1)
@@ -118,7 +117,7 @@ def prompt_losses(
 ) -> Float[Tensor, "E P"]:
     """Loss of each prompt, with the mean over v and over the query taken exactly: 1/2 E|f° - A_hat W h|^2."""
     aw = a_hat @ w[:, None]
-    return _trace(cov.c[:, None] - 2 * aw @ cov.a.mT[:, None] + aw @ cov.b[:, None] @ aw.mT) / 2
+    return trace(cov.c[:, None] - 2 * aw @ cov.a.mT[:, None] + aw @ cov.b[:, None] @ aw.mT) / 2
 
 
 def prompt_excess(
@@ -129,11 +128,11 @@ def prompt_excess(
     The same mean as prompt_losses - L_TF with a smaller variance; at W = B^{-1} the linear part is 0 for every prompt.
     """
     off = (a_hat - cov.a[:, None]) @ w[:, None]
-    return _trace(off @ cov.b[:, None] @ off.mT) / 2
+    return trace(off @ cov.b[:, None] @ off.mT) / 2
 
 
 def whole_prompt_losses(
-    activation: Activation,
+    activation: Sigma,
     nu: tuple[Particles, Particles],
     w: Float[Tensor, "E k k"],
     n: int,
@@ -165,4 +164,4 @@ def best_loss_n(m: Moments, n: float, noise: float = 0.0) -> Float[Tensor, " E"]
     """min_W L^n(mu, W) = 1/2 tr C - 1/2 tr(S^{-1} X B^{-1} X), X = A^T A."""
     x = m.cov.a.mT @ m.cov.a
     shrunk = torch.linalg.solve(context_moment(m, n, noise), x) @ torch.linalg.solve(m.cov.b, x)
-    return (_trace(m.cov.c) - _trace(shrunk)) / 2
+    return (trace(m.cov.c) - trace(shrunk)) / 2

@@ -5,7 +5,7 @@ flow dL/dt = -sum_i p_i |v_i|^2 and E_mu[a a^T] is conserved (derived by us); bo
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,10 +16,10 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from icl_lib.errors import Diverged
+from icl_lib.mean_field.integrate import Parts, euler, integrate, runge_kutta, speed2
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import NonFinite, Velocity, velocity
-from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles, covariance
-from icl_lib.mean_field.runge_kutta import Parts, runge_kutta
+from icl_lib.mean_field.landscape import Velocity, velocity
+from icl_lib.mean_field.measure import Particles, check_particles, covariance
 from icl_lib.validate import require_choice, require_number
 
 
@@ -80,37 +80,28 @@ def start(mu: Particles) -> State:
     return State(mu, zero, zero.clone())
 
 
-def _moved(mu: Particles, v: Velocity, dt: Tensor) -> Particles:
-    h = dt[:, None, None]
-    return mu._replace(a=mu.a + h * v.a, w=mu.w + h * v.w)
-
-
-def _speed2(mu: Particles, v: Velocity) -> Float[Tensor, " E"]:
-    return (mu.p * (v.a.square().sum(-1) + v.w.square().sum(-1))).sum(-1)
-
-
-def _after(state: State, mu: Particles, dt: Tensor, dissipated: Tensor) -> State:
+def _after(state: State, mu: Particles, dt: Tensor | float, dissipated: Tensor) -> State:
     return state._replace(mu=mu, time=state.time + dt, dissipated=dissipated, step=state.step + 1)
 
 
-def _euler(state: State, of: Callable[[Particles], Velocity], dt: Tensor, cap: float) -> State:
+def _euler(state: State, of: Callable[[Particles], Velocity], h: float, config: FlowConfig) -> State:
     v = of(state.mu)
-    speed2 = _speed2(state.mu, v)
-    dt = torch.minimum(dt, cap / speed2.sqrt().clamp(min=1e-300))
-    return _after(state, _moved(state.mu, v, dt), dt, state.dissipated + dt * speed2)
+    square = speed2(state.mu, v.a, v.w)
+    dt = (config.cap / square.sqrt().clamp(min=1e-300)).clamp(max=h)  # ``capped``, which rounds otherwise
+    return _after(state, euler(state.mu, v.a, v.w, dt), dt, state.dissipated + dt * square)
 
 
-def _rk4(state: State, of: Callable[[Particles], Velocity], dt: Tensor) -> State:
-    def slope(y: Parts) -> Parts:
+def _rk4(state: State, of: Callable[[Particles], Velocity], h: float, config: FlowConfig) -> State:
+    def field(y: Parts) -> Parts:
         mu = state.mu._replace(a=y[0], w=y[1])
         v = of(mu)
-        return v.a, v.w, _speed2(mu, v)
+        return v.a, v.w, speed2(mu, v.a, v.w)
 
-    a, w, dissipated = runge_kutta(slope, (state.mu.a, state.mu.w, state.dissipated), dt)
-    return _after(state, state.mu._replace(a=a, w=w), dt, dissipated)
+    a, w, dissipated = runge_kutta(field, (state.mu.a, state.mu.w, state.dissipated), h)
+    return _after(state, state.mu._replace(a=a, w=w), h, dissipated)
 
 
-def _adaptive(state: State, of: Callable[[Particles], Velocity], dt: Tensor, tolerance: float) -> State:
+def _adaptive(state: State, of: Callable[[Particles], Velocity], h: float, config: FlowConfig) -> State:
     """All members in one system, whose last entries are their dissipations."""
     mu, sizes = state.mu, [state.mu.a.numel(), state.mu.w.numel(), len(state.mu.p)]
 
@@ -118,17 +109,28 @@ def _adaptive(state: State, of: Callable[[Particles], Velocity], dt: Tensor, tol
         a, w, _ = torch.as_tensor(y, dtype=mu.a.dtype).split(sizes)
         return mu._replace(a=a.view_as(mu.a), w=w.view_as(mu.w))
 
-    def slope(_: float, y: object) -> object:
+    def field(_: float, y: object) -> object:
         now = unpack(y)
         v = of(now)
-        return torch.cat([v.a.flatten(), v.w.flatten(), _speed2(now, v)]).numpy()
+        return torch.cat([v.a.flatten(), v.w.flatten(), speed2(now, v.a, v.w)]).numpy()
 
     y = torch.cat([mu.a.flatten(), mu.w.flatten(), state.dissipated]).numpy()
-    done = solve_ivp(slope, (0.0, float(dt[0])), y, method="DOP853", rtol=tolerance, atol=tolerance / 100)
+    rtol = config.tolerance
+    done = solve_ivp(field, (0.0, h), y, method="DOP853", rtol=rtol, atol=rtol / 100)
     if not done.success:
         raise Diverged(f"time {float(state.time[0]):.6g}: {done.message}")
     dissipated = torch.as_tensor(done.y[:, -1]).split(sizes)[2].clone()
-    return _after(state, unpack(done.y[:, -1]), dt, dissipated)
+    return _after(state, unpack(done.y[:, -1]), h, dissipated)
+
+
+STEPS = {"euler": _euler, "rk4": _rk4, "adaptive": _adaptive}
+
+
+def _lengths(clock: float, config: FlowConfig) -> Iterator[float]:
+    """Of the steps from here to ``t_end``."""
+    while clock < config.t_end - 1e-12:
+        yield (h := min(config.dt, config.t_end - clock))
+        clock += h
 
 
 def flow(
@@ -161,39 +163,29 @@ def flow(
     True
     """
     c = covariance(kernel, teacher, teacher)
-    n_members = len(state.mu.p)
 
     def of(mu: Particles) -> Velocity:
         return velocity(kernel, teacher, mu, c)
 
     def second_moment(mu: Particles) -> Tensor:
-        return (mu.a * mu.p[..., None]).mT @ mu.a
+        return mu.weighted.mT @ mu.a
 
     first = second_moment(state.mu)
     rows: list[tuple] = []
-    recorded = 0.0
 
-    def record() -> Tensor:
-        now = of(state.mu).loss
-        drift = (second_moment(state.mu) - first).abs().amax((1, 2))
-        columns = (state.time, now, state.dissipated, drift)
+    def record(now: State) -> bool:
+        losses, drift = of(now.mu).loss, (second_moment(now.mu) - first).abs().amax((1, 2))
+        columns = (now.time, losses, now.dissipated, drift)
         rows.extend((i, *values) for i, values in enumerate(zip(*(x.tolist() for x in columns), strict=True)))
-        return now
+        return bool((losses < config.stop_below).all())
 
-    try:
-        losses = record()
-        while state.clock < config.t_end - 1e-12 and not bool((losses < config.stop_below).all()):
-            h = min(config.dt, config.t_end - state.clock)
-            dt = torch.full((n_members,), h, dtype=state.mu.a.dtype)
-            if config.method == "euler":
-                state = _euler(state, of, dt, config.cap)
-            else:
-                state = _rk4(state, of, dt) if config.method == "rk4" else _adaptive(state, of, dt, config.tolerance)
-            if change is not None:
-                state = state._replace(mu=change(state, h))
-            state, recorded = state._replace(clock=state.clock + h), recorded + h
-            if recorded >= config.every - 1e-9 or state.clock >= config.t_end - 1e-12:
-                losses, recorded = record(), 0.0
-    except (NonFinite, SingularCovariance) as cause:
-        raise Diverged(f"time {state.clock:.6g}, dt={config.dt}, {config.method}: {cause}") from cause
+    def step(now: State, h: float) -> State:
+        now = STEPS[config.method](now, of, h, config)
+        if change is not None:
+            now = now._replace(mu=change(now, h))
+        return now._replace(clock=now.clock + h)
+
+    plan, every = [*_lengths(state.clock, config)], max(1, math.ceil((config.every - 1e-9) / config.dt))
+    words = f"dt={config.dt}, {config.method}"
+    state = integrate(state, step, plan, record, every, lambda now: f"time {now.clock:.6g}, {words}")
     return state, pd.DataFrame(rows, columns=["member", "time", "loss", "dissipated", "drift"])

@@ -14,11 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.flow import Diverged
+from icl_lib.mean_field.integrate import Parts, integrate, runge_kutta
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import Covariances, NonFinite, covariances, loss, loss_at
-from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles
-from icl_lib.mean_field.runge_kutta import Parts, runge_kutta
+from icl_lib.mean_field.measure import Particles, check_particles
 from icl_lib.validate import require, require_number
 
 
@@ -30,7 +29,7 @@ class Joint(NamedTuple):
     time: float
 
 
-def slope_in_w(cov: Covariances, w: Float[Tensor, "E k k"]) -> Float[Tensor, "E k k"]:
+def attention_velocity(cov: Covariances, w: Float[Tensor, "E k k"]) -> Float[Tensor, "E k k"]:
     """-dL_TF/dW = A^T A (1 - W B)."""
     ata = cov.a.mT @ cov.a
     return ata - ata @ w @ cov.b
@@ -46,7 +45,7 @@ def joint_velocity(
     kernel: Kernel, teacher: Particles, mu: Particles, w: Float[Tensor, "E k k"]
 ) -> tuple[Float[Tensor, "E N k"], Float[Tensor, "E N d"], Float[Tensor, "E k k"]]:
     """-grad dL_TF/dmu at the particles, in a and in w, and -dL_TF/dW."""
-    known, weighted = teacher.a * teacher.p[..., None], mu.a * mu.p[..., None]
+    known, weighted = teacher.weighted, mu.weighted
     f, q = kernel.products(mu.w, teacher.w, known), kernel.products(mu.w, mu.w, weighted)
     cov = Covariances(f.mT @ weighted, q.mT @ weighted, torch.zeros(len(w), f.shape[2], f.shape[2], dtype=w.dtype))
     aw = cov.a @ w
@@ -55,14 +54,14 @@ def joint_velocity(
     d_a = f @ of_teacher.mT - q @ of_self.mT
     d_w = kernel.gradient(mu.w, teacher.w, mu.a @ of_teacher, known)
     d_w = d_w - kernel.gradient(mu.w, mu.w, mu.a @ of_self, weighted)
-    return d_a, d_w, slope_in_w(cov, w)
+    return d_a, d_w, attention_velocity(cov, w)
 
 
-def take_steps(
+def follow_both(
     kernel: Kernel,
     teacher: Particles,
     state: Joint,
-    step: Callable[[Joint], Joint],
+    step: Callable[[Joint, float], Joint],
     dt: float,
     t_end: float,
     every: int,
@@ -74,22 +73,15 @@ def take_steps(
     require(state.w.shape == (len(state.mu.p), k, k), "w", tuple(state.w.shape), f"of shape (E, {k}, {k})")
     rows: list[tuple] = []
 
-    def record() -> None:
-        cov = covariances(kernel, teacher, state.mu)
-        losses, best = loss_at(cov, state.w), loss(cov)
+    def record(now: Joint) -> None:
+        cov = covariances(kernel, teacher, now.mu)
+        losses, best = loss_at(cov, now.w), loss(cov)
         if not losses.isfinite().all():
             raise NonFinite(f"the loss of member {int(losses.isfinite().int().argmin())} is NaN or infinite")
-        rows.extend((i, state.time, *pair) for i, pair in enumerate(zip(losses.tolist(), best.tolist(), strict=True)))
+        rows.extend((i, now.time, *pair) for i, pair in enumerate(zip(losses.tolist(), best.tolist(), strict=True)))
 
-    n_steps = max(0, round((t_end - state.time) / dt))
-    try:
-        record()
-        for number in range(1, n_steps + 1):
-            state = step(state)
-            if number % every == 0 or number == n_steps:
-                record()
-    except (NonFinite, SingularCovariance) as cause:
-        raise Diverged(f"time {state.time:.6g}, dt={dt}: {cause}") from cause
+    plan = [dt] * max(0, round((t_end - state.time) / dt))
+    state = integrate(state, step, plan, record, every, lambda now: f"time {now.time:.6g}, dt={dt}")
     return state, pd.DataFrame(rows, columns=["member", "time", "loss", "optimum"])
 
 
@@ -110,12 +102,12 @@ def joint_flow(
     """
     require_number("ratio", ratio, low=0)
 
-    def slope(y: Parts) -> Parts:
+    def field(y: Parts) -> Parts:
         d_a, d_w, d_attention = joint_velocity(kernel, teacher, state.mu._replace(a=y[0], w=y[1]), y[2])
         return d_a, d_w, ratio * d_attention
 
-    def step(now: Joint) -> Joint:
-        a, w, attention = runge_kutta(slope, (now.mu.a, now.mu.w, now.w), dt)
-        return Joint(now.mu._replace(a=a, w=w), attention, now.time + dt)
+    def step(now: Joint, h: float) -> Joint:
+        a, w, attention = runge_kutta(field, (now.mu.a, now.mu.w, now.w), h)
+        return Joint(now.mu._replace(a=a, w=w), attention, now.time + h)
 
-    return take_steps(kernel, teacher, state, step, dt, t_end, every)
+    return follow_both(kernel, teacher, state, step, dt, t_end, every)

@@ -66,14 +66,15 @@ def covariances(kernel: Kernel, teacher: Particles, mu: Particles) -> Covariance
     )
 
 
-def _trace(matrix: Float[Tensor, "E k k"]) -> Float[Tensor, " E"]:
-    return matrix.diagonal(dim1=1, dim2=2).sum(-1)
+def trace(matrix: Float[Tensor, "*E k k"]) -> Float[Tensor, "*E"]:
+    """Of each of many matrices."""
+    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
 def loss_at(cov: Covariances, w: Float[Tensor, "E k k"]) -> Float[Tensor, " E"]:
     """L_TF(mu, W) = 1/2 E|f° - A W h_mu|^2."""
     aw = cov.a @ w
-    return _trace(cov.c - 2 * aw @ cov.a.mT + aw @ cov.b @ aw.mT) / 2
+    return trace(cov.c - 2 * aw @ cov.a.mT + aw @ cov.b @ aw.mT) / 2
 
 
 def loss(cov: Covariances) -> Float[Tensor, " E"]:
@@ -85,12 +86,12 @@ def loss(cov: Covariances) -> Float[Tensor, " E"]:
     >>> bool(loss(covariances(Erf(), teacher, teacher)).abs() < 1e-9)
     True
     """
-    return _trace(cov.residual) / 2
+    return trace(cov.residual) / 2
 
 
 def _features(kernel: Kernel, teacher: Particles, mu: Particles, w: Tensor) -> tuple[Tensor, Tensor]:
     """E[f° sigma(w^T x)] and q(w) = E[h_mu sigma(w^T x)] for each row of `w`."""
-    both = [kernel.products(w, nu.w, nu.a * nu.p[..., None]) for nu in (teacher, mu)]
+    both = [kernel.products(w, nu.w, nu.weighted) for nu in (teacher, mu)]
     return both[0], both[1]
 
 
@@ -125,17 +126,34 @@ def velocity(kernel: Kernel, teacher: Particles, mu: Particles, c: Float[Tensor,
     """
     check_teacher(teacher, mu)
     f, q = _features(kernel, teacher, mu, mu.w)
-    weighted, known = mu.a * mu.p[..., None], teacher.a * teacher.p[..., None]
     c = covariance(kernel, teacher, teacher) if c is None else c
-    cov = Covariances(f.mT @ weighted, _symmetric(q.mT @ weighted), c)
+    cov = Covariances(f.mT @ mu.weighted, _symmetric(q.mT @ mu.weighted), c)
     m = cov.m
-    left = mu.a @ m.mT
-    d_w = kernel.gradient(mu.w, teacher.w, left, known) - kernel.gradient(mu.w, mu.w, left, weighted @ m.mT)
-    found = Velocity((f - q @ m.mT) @ m, d_w, cov, _trace(c - m @ cov.a.mT) / 2)
+    d_w = _of_inputs(kernel, teacher, mu, m, mu.a, mu.w)
+    found = Velocity((f - q @ m.mT) @ m, d_w, cov, trace(c - m @ cov.a.mT) / 2)
     finite = found.a.isfinite().all((1, 2)) & found.w.isfinite().all((1, 2)) & found.loss.isfinite()
     if not finite.all():
         raise NonFinite(f"velocity or loss of member {int(finite.int().argmin())} is NaN or infinite")
     return found
+
+
+def velocity_at(
+    kernel: Kernel, teacher: Particles, mu: Particles, a: Float[Tensor, "E M k"], w: Float[Tensor, "E M d"]
+) -> Float[Tensor, "E M q"]:
+    """-grad dL/dmu at any points (a, w), q = k + d; at the particles of mu it is ``velocity``, up to rounding.
+
+    Raises ``SingularCovariance`` where B cannot be inverted.
+    """
+    b = covariance(kernel, mu, mu)
+    m = Covariances(covariance(kernel, teacher, mu), _symmetric(b), b).m  # M needs no C
+    v_a = (kernel.products(w, teacher.w, teacher.weighted) - kernel.products(w, mu.w, mu.weighted @ m.mT)) @ m
+    return torch.cat([v_a, _of_inputs(kernel, teacher, mu, m, a, w)], dim=2)
+
+
+def _of_inputs(kernel: Kernel, teacher: Particles, mu: Particles, m: Tensor, a: Tensor, w: Tensor) -> Tensor:
+    """E[(a^T M^T zeta) sigma'(w^T x) x], the velocity of input weights w, given M."""
+    left = a @ m.mT
+    return kernel.gradient(w, teacher.w, left, teacher.weighted) - kernel.gradient(w, mu.w, left, mu.weighted @ m.mT)
 
 
 def _symmetric(matrix: Tensor) -> Tensor:
@@ -152,7 +170,7 @@ def homotopy(cov: Covariances, r: Float[Tensor, "E k k0"]) -> tuple[Float[Tensor
     cross = cross + cross.mT
     d_b, dd_b = cross - 2 * cov.b, 2 * cov.b - 2 * cross + 2 * r @ cov.c @ r.mT
     inner = (cov.c @ r.mT - cov.a - m @ d_b) @ inverse_root(cov.b, "Sigma_mumu")
-    return -_trace(m @ r @ cov.residual), -inner.square().sum((1, 2)) + _trace(m @ dd_b @ m.mT) / 2
+    return -trace(m @ r @ cov.residual), -inner.square().sum((1, 2)) + trace(m @ dd_b @ m.mT) / 2
 
 
 def escape_rotation(cov: Covariances, tolerance: float = 1e-6) -> Float[Tensor, "E k k0"]:

@@ -32,6 +32,21 @@ class Particles(NamedTuple):
     w: Float[Tensor, "E N d"]
     p: Float[Tensor, "E N"]
 
+    @property
+    def weighted(self) -> Float[Tensor, "E N k"]:
+        """p_i a_i, as h_mu has them."""
+        return self.a * self.p[..., None]
+
+    @property
+    def theta(self) -> Float[Tensor, "E N q"]:
+        """(a_i, w_i), q = k + d."""
+        return torch.cat([self.a, self.w], dim=2)
+
+    def moved_to(self, theta: Float[Tensor, "E N q"]) -> "Particles":
+        """The same masses at other (a_i, w_i)."""
+        k = self.a.shape[2]
+        return self._replace(a=theta[..., :k].contiguous(), w=theta[..., k:].contiguous())
+
 
 class SingularCovariance(RuntimeError):
     """A covariance that has to be inverted is singular to working precision; nothing is regularised silently."""
@@ -87,7 +102,7 @@ def uniform(n: int) -> Float[Tensor, "1 N"]:
 
 def covariance(kernel: Kernel, mu: Particles, nu: Particles) -> Float[Tensor, "E k_mu k_nu"]:
     """Sigma_{mu nu} = E[h_mu h_nu^T]; O(N_mu N_nu) time."""
-    return (mu.a * mu.p[..., None]).mT @ kernel.products(mu.w, nu.w, nu.a * nu.p[..., None])
+    return mu.weighted.mT @ kernel.products(mu.w, nu.w, nu.weighted)
 
 
 def inverse_root(sigma: Float[Tensor, "E k k"], name: str, power: float = -0.5) -> Float[Tensor, "E k k"]:

@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.activations import Activation, activation
-from icl_lib.mean_field.features import model_moments, raw_inputs
+from icl_lib.mean_field.activations import Activation, activation, network
+from icl_lib.mean_field.features import model_moments, raw_inputs, with_one
 from icl_lib.mean_field.finite_prompts import Moments, best_loss_n, optimum_n
 from icl_lib.mean_field.landscape import loss
 from icl_lib.mean_field.measure import Particles, member, teachers
-from icl_lib.mean_field.regression import PromptConfig, Source, network
+from icl_lib.mean_field.regression import PromptConfig, Source
 from icl_lib.mean_field.softmax_attention import softmax_predictions
 from icl_lib.mean_field.training import TrainConfig
 from icl_lib.mean_field.transformer import Transformer, predictions
@@ -51,10 +51,6 @@ def attention(w: Float[Tensor, "K K"]) -> Readout:
         return (h_query @ ((y[..., None] * h).mean(1) @ w)[..., None])[..., 0]
 
     return read
-
-
-def _with_one(h: Tensor) -> Tensor:
-    return torch.cat([h, torch.ones_like(h[..., :1])], -1)
 
 
 class Yardsticks:
@@ -93,18 +89,17 @@ class Yardsticks:
         known = _features(act, self.teacher)
         own = _features(activation("identity") if self.config.mode == "attention" else act, model.mu)
         return {
-            "attention on f°": (lambda x: _with_one(known(x)), attention(self.best_attention("f°"))),
-            "least squares on f°": (lambda x: _with_one(known(x)), least_squares()),
+            "attention on f°": (lambda x: with_one(known(x)), attention(self.best_attention("f°"))),
+            "least squares on f°": (lambda x: with_one(known(x)), least_squares()),
             "Bayes": (known, least_squares(noise**2)),
-            "attention on x": (_with_one, attention(self.best_attention("x"))),
-            "least squares on x": (_with_one, least_squares()),
-            "least squares on h": (lambda x: _with_one(own(x)), least_squares()),
+            "attention on x": (with_one, attention(self.best_attention("x"))),
+            "least squares on x": (with_one, least_squares()),
+            "least squares on h": (lambda x: with_one(own(x)), least_squares()),
         }
 
 
 def _features(act: Activation, mu: Particles) -> Callable[[Tensor], Tensor]:
-    weighted = (mu.a * mu.p[..., None])[0]
-    return lambda x: network(act, weighted, mu.w[0], x).double()
+    return lambda x: network(act, mu.weighted[0], mu.w[0], x).double()
 
 
 def held_out(

@@ -36,8 +36,7 @@ def gaussian_process(
     Time and memory grow as (N q)^2. Raises ``SingularCovariance`` where B cannot be inverted.
     """
     z = isotropic(mu, seeds, step) * mu.p.sqrt()[..., None]
-    theta = torch.cat([mu.a, mu.w], dim=2)
-    return torch.einsum("enmqr,emr->enq", hessian_kernel(kernel, teacher, mu, theta, theta), z)
+    return torch.einsum("enmqr,emr->enq", hessian_kernel(kernel, teacher, mu, mu.theta, mu.theta), z)
 
 
 def displace(mu: Particles, displacement: Float[Tensor, "E N q"], budget: float) -> Particles:
@@ -59,6 +58,4 @@ def displace(mu: Particles, displacement: Float[Tensor, "E N q"], budget: float)
     size = (mu.p * displacement.square().sum(-1)).sum(-1).sqrt()
     ok = bool((size > 0).all()) and bool(size.isfinite().all())
     require(ok, "displacement", size.tolist(), "finite and not zero (sizes of the members)")
-    moved = twinned(displacement * (budget / size)[:, None, None], 0)
-    k = mu.a.shape[2]
-    return mu._replace(a=mu.a + moved[..., :k], w=mu.w + moved[..., k:])
+    return mu.moved_to(mu.theta + twinned(displacement * (budget / size)[:, None, None], 0))

@@ -14,17 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.activations import Activation, activation
+from icl_lib.mean_field.activations import activation, network
 from icl_lib.mean_field.measure import Particles
 from icl_lib.rng import generator
 from icl_lib.validate import ConfigError, require, require_choice, require_integer, require_number
 
-BLOCK = 2**17  # values of sigma at a time: half a megabyte of float32, which stays in the second-level cache
 LAWS = ("gaussian", "sphere", "sign")
 CENTRE = 2**17  # inputs over which the mean of a centred task is taken
 
@@ -100,27 +98,6 @@ class Prompts(NamedTuple):
     y_query: Float[Tensor, "P q"]
 
 
-def network(act: Activation, a: Float[Tensor, "N k"], w: Float[Tensor, "N d"], x: Tensor) -> Tensor:
-    """sum_i a_i sigma(w_i^T x) for inputs x (..., d), in the precision of x and in bounded memory; no autograd.
-
-    ``a`` holds the masses already.
-    """
-    flat, kind = x.reshape(-1, x.shape[-1]).numpy(), x.numpy().dtype
-    inner = np.ascontiguousarray(act.scale * w.detach().numpy().T, dtype=kind)
-    outer = (act.value[1] * a.detach().numpy()).astype(kind)
-    offset = (act.value[0] * a.detach().numpy().sum(0)).astype(kind)
-    rows = max(1, BLOCK // inner.shape[1])
-    z, out = np.empty((rows, inner.shape[1]), kind), np.empty((len(flat), outer.shape[1]), kind)
-    for i in range(0, len(flat), rows):
-        part = flat[i : i + rows]
-        block = z[: len(part)]
-        np.matmul(part, inner, out=block)
-        act.fill(block, None)
-        np.matmul(block, outer, out=out[i : i + rows])
-    out += offset
-    return torch.from_numpy(out).view(*x.shape[:-1], -1)
-
-
 def task_vectors(law: str, shape: tuple[int, int], gen: torch.Generator) -> Float[Tensor, "P k0"]:
     """v of P prompts: "gaussian", "sphere" (of radius k0^{1/2}) or "sign" (entries +-1); all have E[v v^T] = 1."""
     require_choice("law", law, LAWS)
@@ -148,7 +125,7 @@ class Source:
         require_integer("seed", seed, 0)
         require_choice("dtype", str(dtype), ("torch.float32", "torch.float64"))
         self.config, self.seed, self.dtype, self.activation = config, seed, dtype, activation(act)
-        self.a, self.w = (teacher.a * teacher.p[..., None])[0], teacher.w[0]
+        self.a, self.w = teacher.weighted[0], teacher.w[0]
         self.mean = self._mean() if config.centred else 0.0
 
     def features(self, x: Float[Tensor, "*m d"]) -> Float[Tensor, "*m k0"]:

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.activations import activation
+from icl_lib.mean_field.activations import activation, differentiable
+from icl_lib.mean_field.features import with_one
 from icl_lib.mean_field.regression import Prompts
 from icl_lib.mean_field.transformer import Step, Transformer, check_batches
 
@@ -18,8 +19,8 @@ CHUNK = 2  # prompts at a time
 
 
 def _features(act: str, weighted: Tensor, w: Tensor, x: Tensor, constant: bool) -> Tensor:
-    h = activation(act).function(x @ w.mT) @ weighted
-    return torch.cat([h, torch.ones_like(h[..., :1])], -1) if constant else h
+    h = differentiable(activation(act).function, weighted, w, x)
+    return with_one(h) if constant else h
 
 
 def _one(act: str, parts: tuple[Tensor, ...], constant: bool, p: Prompts) -> tuple[Tensor, Tensor]:
@@ -35,7 +36,7 @@ def _chunks(p: Prompts) -> list[Prompts]:
 
 
 def _parts(model: Transformer, e: int, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], bool]:
-    weighted = (model.mu.a * model.mu.p[..., None])[e]
+    weighted = model.mu.weighted[e]
     constant = model.attention.shape[1] == weighted.shape[1] + 1
     return tuple(part.to(dtype) for part in (weighted, model.mu.w[e], model.attention[e])), constant
 

@@ -15,9 +15,8 @@ from numpy import ndarray
 from scipy.integrate import BDF, DOP853, Radau
 from torch import Tensor
 
-from icl_lib.mean_field.batched_hessian import gradient_and_hessian
-from icl_lib.mean_field.flow import Diverged
-from icl_lib.mean_field.hessian import exact_loss
+from icl_lib.errors import Diverged
+from icl_lib.mean_field.hessian import exact_loss, gradient_and_hessian
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import NonFinite, Velocity, covariances, velocity
 from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles, covariance, member, stack
@@ -35,29 +34,27 @@ def jittered(mu: Particles, size: float, seeds: Sequence[int], copies: int = 1) 
     """
     require_number("size", size, low=0)
     require(len(seeds) == len(mu.p), "seeds", list(seeds), f"one per member, {len(mu.p)}")
-    a, w, p = (x.repeat_interleave(copies, dim=1) for x in mu)
-    k, q = a.shape[2], a.shape[2] + w.shape[2]
-    z = torch.stack([torch.randn(a.shape[1], q, generator=generator(s, "jitter"), dtype=a.dtype) for s in seeds])
-    moved = twinned(size * z, 0)
-    return Particles(a + moved[..., :k], w + moved[..., k:], p / copies)
+    split = Particles(*(x.repeat_interleave(copies, dim=1) for x in mu))
+    shape, kind = split.theta.shape[1:], mu.a.dtype
+    z = torch.stack([torch.randn(shape, generator=generator(s, "jitter"), dtype=kind) for s in seeds])
+    return split.moved_to(split.theta + twinned(size * z, 0))._replace(p=split.p / copies)
 
 
 class _Problem:
     """One member's flow in flat coordinates, ordered particle by particle (a_i, w_i)."""
 
     def __init__(self, kernel: Kernel, teacher: Particles, mu: Particles, frozen_w: bool) -> None:
-        self.kernel, self.teacher, self.p, self.k = kernel, teacher, mu.p, mu.a.shape[2]
-        self.shape = (mu.a.shape[1], self.k + mu.w.shape[2])
+        self.kernel, self.teacher, self.mu, self.shape = kernel, teacher, mu, mu.theta.shape[1:]
         self.c = covariance(kernel, teacher, teacher)
         moves = torch.ones(self.shape, dtype=mu.a.dtype)
-        moves[:, self.k :] *= not frozen_w
+        moves[:, mu.a.shape[2] :] *= not frozen_w
         self.moves = moves.flatten().numpy()
         self.masses = mu.p[0].repeat_interleave(self.shape[1]).numpy()
-        self.start = torch.cat([mu.a, mu.w], dim=2).flatten().numpy()
+        self.start = mu.theta.flatten().numpy()
 
     def particles(self, y: ndarray) -> Particles:
-        theta = torch.as_tensor(y).reshape(1, *self.shape)
-        return Particles(theta[..., : self.k], theta[..., self.k :], self.p)
+        k, theta = self.mu.a.shape[2], torch.as_tensor(y).reshape(1, *self.shape)
+        return Particles(theta[..., :k], theta[..., k:], self.mu.p)
 
     def at(self, y: ndarray) -> Velocity:
         return velocity(self.kernel, self.teacher, self.particles(y), self.c)
@@ -65,7 +62,7 @@ class _Problem:
     def loss(self, y: ndarray) -> float:
         return float(exact_loss(self.kernel, self.teacher, self.particles(y))[0])
 
-    def slope(self, _: float, y: ndarray) -> ndarray:
+    def field(self, _: float, y: ndarray) -> ndarray:
         return self.flat(self.at(y))
 
     def flat(self, v: Velocity) -> ndarray:
@@ -155,7 +152,7 @@ def follow(
 def _solve(problem: _Problem, grid: ndarray, method: str, tolerance: float, stop: float) -> list[tuple[float, ndarray]]:
     options = {} if method == "DOP853" else {"jac": problem.jacobian}
     steps = {"rtol": tolerance, "atol": tolerance * 1e-4, **options}
-    solver = METHODS[method](problem.slope, 0.0, problem.start, grid[-1], **steps)
+    solver = METHODS[method](problem.field, 0.0, problem.start, grid[-1], **steps)
     seen = [(0.0, problem.start)]
     while solver.status == "running" and problem.loss(solver.y) >= stop:
         message = solver.step()

@@ -16,6 +16,7 @@ from torch import Tensor
 from icl_lib.mean_field.activations import Activation
 from icl_lib.mean_field.features import mean_feature
 from icl_lib.mean_field.kernels import Kernel
+from icl_lib.mean_field.landscape import trace
 from icl_lib.mean_field.measure import Particles, TeacherConfig, covariance, inverse_root, stack, teachers, uniform
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_number
@@ -71,7 +72,7 @@ def mixed_teachers(configs: Sequence[MixConfig], kernel: Kernel) -> Particles:
 
 def linear_map(act: Activation, teacher: Particles) -> Float[Tensor, "E k0 d"]:
     """E[f° x^T], the best linear map from x to f°."""
-    return (teacher.a * teacher.p[..., None]).mT @ act.linear_parts(teacher.w)
+    return teacher.weighted.mT @ act.linear_parts(teacher.w)
 
 
 def linear_share(act: Activation, teacher: Particles) -> Float[Tensor, " E"]:
@@ -84,5 +85,5 @@ def linear_share(act: Activation, teacher: Particles) -> Float[Tensor, " E"]:
     >>> bool(linear_share(act, affine_free) < 1e-9)
     True
     """
-    c = covariance(act.kernel(), teacher, teacher).diagonal(dim1=1, dim2=2).sum(-1)
+    c = trace(covariance(act.kernel(), teacher, teacher))
     return linear_map(act, teacher).square().sum((1, 2)) / (c - mean_feature(act, teacher).square().sum(-1))

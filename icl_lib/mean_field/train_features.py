@@ -15,12 +15,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from icl_lib.errors import Diverged
 from icl_lib.mean_field.activations import activation
 from icl_lib.mean_field.features import model_covariances, q_moment, raw_inputs
 from icl_lib.mean_field.finite_prompts import Moments, best_loss_n, loss_n, optimum_n
-from icl_lib.mean_field.flow import Diverged
-from icl_lib.mean_field.landscape import Covariances, NonFinite, loss
-from icl_lib.mean_field.measure import Particles, SingularCovariance, covariance, initial_particles, stack, teachers
+from icl_lib.mean_field.integrate import BROKEN, capped, euler, speed2
+from icl_lib.mean_field.landscape import Covariances, loss
+from icl_lib.mean_field.measure import Particles, covariance, initial_particles, stack, teachers
 from icl_lib.mean_field.modified import modify
 from icl_lib.mean_field.regression import Source
 from icl_lib.mean_field.softmax_attention import softmax_step
@@ -97,9 +98,8 @@ class Trainer:
         """One step of particles and of W, and its length in time."""
         c, mu, w, h = self.config, model.mu, model.attention, 0.0
         if c.mode != "attention":
-            speed = float((mu.p * (found.a.square().sum(-1) + found.w.square().sum(-1))).sum().sqrt())
-            h = factor * min(c.dt, c.cap / max(speed, 1e-300))
-            mu = mu._replace(a=mu.a + h * found.a, w=mu.w + h * found.w)
+            dt = factor * capped(speed2(mu, found.a, found.w), c.dt, c.cap)
+            mu, h = euler(mu, found.a, found.w, dt), float(dt)
         if c.mode in ("joint", "softmax", "attention"):
             top = float(torch.linalg.eigvals(self.white @ found.b).real.max())  # of B~ in white coordinates
             w = w + factor * c.w_rate / (self.power * top**2) * self.white @ found.attention @ self.white
@@ -120,7 +120,7 @@ class Trainer:
                 args = (self.activation.kernel(), self.teacher, mu, c.seed, number, state.time, h)
                 mu = modify(c.modification, *args)
             model = Transformer(mu, self.attention(mu, model.attention))
-        except (NonFinite, SingularCovariance, torch.linalg.LinAlgError) as cause:
+        except BROKEN as cause:
             raise Diverged(self.at(str(cause), number)) from cause
         return state._replace(model=model, time=state.time + h), now
 
@@ -140,7 +140,7 @@ class Trainer:
         """One row of the history after step `number`; the only look at what the last step of a run did."""
         try:
             known = self.exact(state.model)
-        except (NonFinite, SingularCovariance, torch.linalg.LinAlgError) as cause:
+        except BROKEN as cause:
             raise Diverged(self.at(str(cause), number)) from cause
         if any(map(math.isinf, known)) or (math.isnan(known[0]) and self.config.mode != "softmax"):
             raise Diverged(self.at(f"loss {known[0]:.3g}", number))

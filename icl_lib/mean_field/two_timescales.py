@@ -15,13 +15,13 @@ from jaxtyping import Float
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from icl_lib.mean_field.flow import Diverged
-from icl_lib.mean_field.joint import Joint, joint_velocity, slope_in_w, take_steps
+from icl_lib.errors import Diverged
+from icl_lib.mean_field.integrate import Parts, runge_kutta
+from icl_lib.mean_field.joint import Joint, attention_velocity, follow_both, joint_velocity
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import Covariances, NonFinite, covariances
 from icl_lib.mean_field.measure import Particles
 from icl_lib.mean_field.perturb import displace, isotropic
-from icl_lib.mean_field.runge_kutta import Parts, runge_kutta
 from icl_lib.validate import require, require_choice, require_integer, require_number
 
 
@@ -86,7 +86,7 @@ def _rk4(cov: Covariances, w: Tensor, horizon: Tensor, n_points: int) -> Tensor:
     h, found = horizon / n_points / substeps, [excess(cov, w)]
     for _ in range(n_points):
         for _ in range(substeps):
-            (w,) = runge_kutta(lambda y: (slope_in_w(cov, y[0]),), (w,), h)
+            (w,) = runge_kutta(lambda y: (attention_velocity(cov, y[0]),), (w,), h)
         found.append(excess(cov, w))
     return torch.stack(found, dim=1)
 
@@ -96,13 +96,13 @@ def _radau(cov: Covariances, w: Tensor, horizon: Tensor, n_points: int, toleranc
     for e in range(len(w)):
         one = Covariances(*(part[e : e + 1] for part in cov))
 
-        def slope(_: float, y: np.ndarray, one: Covariances = one) -> np.ndarray:
-            return slope_in_w(one, torch.as_tensor(y).view_as(one.b)).flatten().numpy()
+        def field(_: float, y: np.ndarray, one: Covariances = one) -> np.ndarray:
+            return attention_velocity(one, torch.as_tensor(y).view_as(one.b)).flatten().numpy()
 
         jacobian = -np.kron((one.a.mT @ one.a)[0].numpy(), one.b[0].numpy())
         at = np.linspace(0.0, float(horizon[e]), n_points + 1)
         options = {"rtol": tolerance, "atol": tolerance / 100, "jac": jacobian}
-        done = solve_ivp(slope, (0.0, at[-1]), w[e].flatten().numpy(), method="Radau", t_eval=at, **options)
+        done = solve_ivp(field, (0.0, at[-1]), w[e].flatten().numpy(), method="Radau", t_eval=at, **options)
         if not done.success:
             raise Diverged(f"member {e}, tolerance={tolerance}: {done.message}")
         path = torch.as_tensor(done.y.T.copy()).view(-1, *one.b.shape[1:])
@@ -132,20 +132,20 @@ def split_flow(
     """
     require_number("ratio", ratio, low=0, or_infinity=True)
 
-    def step(now: Joint) -> Joint:
-        w = relaxed(covariances(kernel, teacher, now.mu), now.w, ratio * dt / 2)
+    def step(now: Joint, h: float) -> Joint:
+        w = relaxed(covariances(kernel, teacher, now.mu), now.w, ratio * h / 2)
 
-        def slope(y: Parts) -> Parts:
+        def field(y: Parts) -> Parts:
             return joint_velocity(kernel, teacher, now.mu._replace(a=y[0], w=y[1]), w)[:2]
 
-        a, moved = runge_kutta(slope, now.mu[:2], dt)
+        a, moved = runge_kutta(field, now.mu[:2], h)
         mu = now.mu._replace(a=a, w=moved)
-        return Joint(mu, relaxed(covariances(kernel, teacher, mu), w, ratio * dt / 2), now.time + dt)
+        return Joint(mu, relaxed(covariances(kernel, teacher, mu), w, ratio * h / 2), now.time + h)
 
-    return take_steps(kernel, teacher, state, step, dt, t_end, every)
+    return follow_both(kernel, teacher, state, step, dt, t_end, every)
 
 
 def invariant(state: Joint, ratio: float) -> Float[Tensor, "E k k"]:
     """E[a a^T] - (W W^T + W^T W) / ratio, which the joint flow conserves (derived by us, see ``joint.py``)."""
-    second = (state.mu.a * state.mu.p[..., None]).mT @ state.mu.a
+    second = state.mu.weighted.mT @ state.mu.a
     return second - (state.w @ state.w.mT + state.w.mT @ state.w) / ratio

@@ -9,6 +9,7 @@ from icl_lib.mean_field.activations import activation
 from icl_lib.mean_field.expressivity import softmax_losses
 from icl_lib.mean_field.features import model_moments
 from icl_lib.mean_field.finite_prompts import loss_n
+from icl_lib.mean_field.landscape import trace
 from icl_lib.mean_field.measure import Particles, member
 from icl_lib.mean_field.regression import PromptConfig, Source
 from icl_lib.rng import generator
@@ -34,7 +35,7 @@ def attention_losses(
     of = act if of is None else of
     x = torch.randn(INPUTS, teacher.w.shape[2], generator=generator(0, "inputs"))
     moments = model_moments(activation(act), teacher, mu, x, True, activation(of))
-    zero = moments.cov.c.diagonal(dim1=1, dim2=2).sum(-1) / 2
+    zero = trace(moments.cov.c) / 2
     tried = torch.stack([loss_n(moments, scale * moments.cov.optimum, n_context) for scale in scales])
     linear, best = tried.min(0)
     law = PromptConfig(n_context=n_context, n_query=16)

@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from icl_lib.mean_field.batched_hessian import gradient_and_hessian
 from icl_lib.mean_field.flow import Change, State
+from icl_lib.mean_field.hessian import dense_blocks
+from icl_lib.mean_field.integrate import capped, euler, speed2
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import NonFinite, velocity
 from icl_lib.mean_field.measure import Particles, SingularCovariance
@@ -24,7 +25,7 @@ class Signs(NamedTuple):
     positive: Int[Tensor, " E"]
 
     def certified(self, k: int) -> Tensor:
-        """Whether a standstill is a minimum that is isolated up to a -> G a, which accounts for k^2 zeros."""
+        """Whether a critical point is a minimum that is isolated up to a -> G a, which accounts for k^2 zeros."""
         return (self.negative == 0) & (self.zero == k * k)
 
 
@@ -37,8 +38,7 @@ def hessian_signs(kernel: Kernel, teacher: Particles, mu: Particles, tolerance: 
     require(len(teacher.p) == 1, "teacher", len(teacher.p), "one, shared by all members")
     require_number("tolerance", tolerance, 1e-14, 0.1)
     shared = Particles(*(part.expand(len(mu.p), *part.shape[1:]) for part in teacher))
-    hessian = gradient_and_hessian(kernel, shared, mu)[1]
-    values = torch.linalg.eigvalsh(hessian.flatten(3).flatten(1, 2))
+    values = torch.cat([torch.linalg.eigvalsh(hessian) for _, hessian in dense_blocks(kernel, shared, mu)])
     level = tolerance * values.abs().amax(1, keepdim=True)
     return Signs((values < -level).sum(1), (values.abs() <= level).sum(1), (values > level).sum(1))
 
@@ -84,7 +84,5 @@ def descend_on_batches(teacher: Particles, mu: Particles, run: Batches, seed: in
             v = velocity(Sampled(torch.erf, x), teacher, mu)
         except (SingularCovariance, NonFinite):
             continue
-        speed = float((mu.p * (v.a.square().sum(-1) + v.w.square().sum(-1))).sum().sqrt())
-        h = min(run.dt, run.cap / max(speed, 1e-300))
-        mu = mu._replace(a=mu.a + h * v.a, w=mu.w + h * v.w)
+        mu = euler(mu, v.a, v.w, capped(speed2(mu, v.a, v.w), run.dt, run.cap))
     return mu

@@ -98,15 +98,14 @@ def _signs(step: Tensor, seeds: Sequence[int], number: int) -> Tensor:
 def _descend(
     kernel: Kernel, teacher: Particles, mu: Particles, config: Descent, n_steps: int, seeds: Sequence[int]
 ) -> tuple[Particles, Float[Tensor, "T E"]]:
-    c, k, losses = covariance(kernel, teacher, teacher), mu.a.shape[2], []
-    mean, square = (torch.zeros(*mu.a.shape[:2], k + mu.w.shape[2], dtype=mu.a.dtype) for _ in range(2))
+    c, losses = covariance(kernel, teacher, teacher), []
+    mean = square = torch.zeros_like(mu.theta)
     for number in range(1, n_steps + 1):
         v = velocity(kernel, teacher, mu, c)
         losses.append(v.loss)
         mean, square, step = _step(config, mean, square, torch.cat([v.a, v.w], 2), number)
         step = _signs(step, seeds, number) if config.shuffled else step
-        mu = mu._replace(a=mu.a + step[..., :k], w=mu.w + step[..., k:])
-        mu = _after(config, mu, seeds, number, n_steps)
+        mu = _after(config, mu.moved_to(mu.theta + step), seeds, number, n_steps)
     return mu, torch.stack([*losses, velocity(kernel, teacher, mu, c).loss])
 
 

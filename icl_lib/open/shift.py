@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.finite_prompts import Activation, features
+from icl_lib.mean_field.activations import Sigma
+from icl_lib.mean_field.finite_prompts import features
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.measure import Particles, covariance, inverse_root, member, uniform
 from icl_lib.rng import generator
@@ -102,7 +103,7 @@ class Prompts(NamedTuple):
         return Form(*((one * other).mean(1) / 2 for one, other in ((on_f, on_f), (on_f, on_g), (on_g, on_g))))
 
 
-def _of_one(seed: int, act: Activation, nus: Sequence[Particles], n: int, n_prompts: int, purpose: str) -> list[Tensor]:
+def _of_one(seed: int, act: Sigma, nus: Sequence[Particles], n: int, n_prompts: int, purpose: str) -> list[Tensor]:
     """The fields of ``Prompts`` for one member, (P, ...) each."""
     gen, (f, g, mu) = generator(seed, purpose, n), nus
     found: tuple[list[Tensor], ...] = ([], [], [])
@@ -119,7 +120,7 @@ def _of_one(seed: int, act: Activation, nus: Sequence[Particles], n: int, n_prom
 
 
 def draw_prompts(
-    activation: Activation,
+    activation: Sigma,
     nus: tuple[Particles, Particles, Particles],
     n: int,
     n_prompts: int,

@@ -14,7 +14,7 @@ from torch import Tensor
 from icl_lib.mean_field.escape import escape_times
 from icl_lib.mean_field.flow import Change, FlowConfig, State, flow, start
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import covariances
+from icl_lib.mean_field.landscape import covariances, trace
 from icl_lib.mean_field.measure import Particles
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_integer, require_number
@@ -65,7 +65,7 @@ def times_to(
         steps: count records of `run` (run.dt = run.every: steps) instead of time, which a cap makes differ.
     """
     require_number("share", share, 1e-12, 1)
-    levels = share * covariances(kernel, teacher, teacher).c.diagonal(dim1=1, dim2=2).sum(-1) / 2
+    levels = share * trace(covariances(kernel, teacher, teacher).c) / 2
     run = replace(run, stop_below=float(levels.min()))
     _, history = flow(kernel, teacher, start(mu), run, inputs_held(mu) if held else None)
     if steps:

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from icl_lib.mean_field.departure import curves, excess_slope, falls, farthest, mean_motion, mirrored_inputs
+from icl_lib.errors import Diverged
+from icl_lib.mean_field.departure import curves, excess_velocity, falls, farthest, mean_motion, mirrored_inputs
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.finite_prompts import empirical_moments, loss_n
-from icl_lib.mean_field.flow import Diverged, FlowConfig, flow, start
+from icl_lib.mean_field.flow import FlowConfig, flow, start
 from icl_lib.mean_field.joint import joint_velocity
 from icl_lib.mean_field.landscape import covariances
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
@@ -33,7 +34,7 @@ def test_slope_is_that_of_the_exact_finite_loss() -> None:
     """Over an empirical law, flow at W + excess / n is minus the gradient of L^n, here by differences."""
     x, n, eps = mirrored_inputs(D, 40), 7, 1e-5
     found = dict(zip(PARTS, joint_velocity(Sampled(torch.erf, x), TEACHER, MU, W), strict=True))
-    more = dict(zip(PARTS, excess_slope(torch.erf, TEACHER, MU, W, x), strict=True))
+    more = dict(zip(PARTS, excess_velocity(torch.erf, TEACHER, MU, W, x), strict=True))
 
     def at(mu: Particles, w: torch.Tensor = W) -> float:
         return float(loss_n(empirical_moments(torch.erf, TEACHER, mu, x), w, n))
@@ -56,7 +57,7 @@ def test_mean_of_training_steps() -> None:
     source = Source(PromptConfig(n_context=n, n_query=4), TEACHER, "erf", SEED, torch.float64)
     batches = [step("erf", Transformer(MU, W), [source.draw(4000, "prompts", i)]) for i in range(10)]
     flow_part = joint_velocity(Erf(), TEACHER, MU, W)
-    more = excess_slope(torch.erf, TEACHER, MU, W, mirrored_inputs(D, 20_000))
+    more = excess_velocity(torch.erf, TEACHER, MU, W, mirrored_inputs(D, 20_000))
     for name, of_flow, of_n in zip(PARTS, flow_part, more, strict=True):
         sampled = torch.stack([getattr(b, name) for b in batches]).mean(0)
         whole = of_flow + of_n / n

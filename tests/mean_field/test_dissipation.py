@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from icl_lib.mean_field.dissipation import atomic_reference, chain, density_ratio, mixture, slope_in_a
+from icl_lib.mean_field.dissipation import atomic_reference, chain, density_ratio, mixture, velocity_in_a
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flow import FlowConfig, flow, start
 from icl_lib.mean_field.landscape import covariances, first_variation, loss
@@ -30,7 +30,7 @@ def test_slope_in_a_is_the_gradient() -> None:
     a, w = MU.a.clone().requires_grad_(), MU.w
     first_variation(Erf(), TEACHER, MU, a, w).sum().backward()
     assert a.grad is not None
-    assert (a.grad + slope_in_a(Erf(), TEACHER, MU, w)).abs().max() < 1e-12
+    assert (a.grad + velocity_in_a(Erf(), TEACHER, MU, w)).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("gamma", [0.01, 0.3])
@@ -53,7 +53,7 @@ def test_every_step_of_the_chain(gamma: float, time: float) -> None:
 def test_the_integral_against_the_teacher_is_sigma_zeta_m() -> None:
     """int M^T g a°^T dmu° = M^T Sigma_zeta, on which the Cauchy-Schwarz step rests."""
     cov = covariances(Erf(), TEACHER, MU)
-    slopes = slope_in_a(Erf(), TEACHER, MU, TEACHER.w)
+    slopes = velocity_in_a(Erf(), TEACHER, MU, TEACHER.w)
     integral = (slopes * TEACHER.p[..., None]).mT @ TEACHER.a
     assert (integral - cov.m.mT @ cov.residual).abs().max() < 1e-12
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from icl_lib.errors import Diverged
 from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.flow import Diverged, FlowConfig, flow, start
-from icl_lib.mean_field.joint import Joint, joint_flow, joint_velocity, linear_rate, slope_in_w
+from icl_lib.mean_field.flow import FlowConfig, flow, start
+from icl_lib.mean_field.joint import Joint, attention_velocity, joint_flow, joint_velocity, linear_rate
 from icl_lib.mean_field.landscape import covariances, loss, loss_at, velocity
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, member, teachers
 from icl_lib.mean_field.two_timescales import invariant, noisy_copies
@@ -63,7 +64,7 @@ def test_linear_rate_of_w_at_fixed_particles() -> None:
     u, v = (torch.linalg.eigh(x)[1][:, :, :1] for x in (cov.a.mT @ cov.a, cov.b))
     slow = 1e-6 * u @ v.mT
     expected = -(linear_rate(cov) / 2)[:, None, None] * slow
-    torch.testing.assert_close(slope_in_w(cov, cov.optimum + slow), expected, rtol=1e-6, atol=1e-14)
+    torch.testing.assert_close(attention_velocity(cov, cov.optimum + slow), expected, rtol=1e-6, atol=1e-14)
 
 
 def test_a_large_ratio_tracks_the_two_timescales() -> None:

@@ -3,10 +3,10 @@
 import torch
 
 from icl_lib.mean_field.activations import activation
-from icl_lib.mean_field.landscape import velocity
+from icl_lib.mean_field.landscape import velocity, velocity_at
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers
 from icl_lib.mean_field.perturb import gaussian_process
-from icl_lib.mean_field.process import draw_process, velocity_at
+from icl_lib.mean_field.process import draw_process
 
 SEEDS = [1000, 1001]
 KERNEL = activation("tanh").kernel()

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from icl_lib.mean_field.activations import activation
+from icl_lib.mean_field.activations import activation, network
 from icl_lib.mean_field.finite_prompts import features
 from icl_lib.mean_field.landscape import covariances
 from icl_lib.mean_field.measure import Particles, TeacherConfig, teachers
-from icl_lib.mean_field.regression import TASKS, PromptConfig, Source, network, task
+from icl_lib.mean_field.regression import TASKS, PromptConfig, Source, task
 from icl_lib.validate import ConfigError
 
 D, K, SEED = 5, 3, 1000
@@ -24,7 +24,7 @@ def test_network_is_that_of_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = features(torch.sigmoid, TEACHER, x)
     weighted = (TEACHER.a * TEACHER.p[..., None])[0]
     for block in (2**17, 20):
-        monkeypatch.setattr("icl_lib.mean_field.regression.BLOCK", block)
+        monkeypatch.setattr("icl_lib.mean_field.activations.BLOCK", block)
         torch.testing.assert_close(network(activation("sigmoid"), weighted, TEACHER.w[0], x), expected)
 
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import icl_lib.mean_field.runs as runs_module
-from icl_lib.mean_field.flow import Diverged
+from icl_lib.errors import Diverged
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig
 from icl_lib.mean_field.regression import PromptConfig
 from icl_lib.mean_field.runs import load_run, run_key, save_run, trained, trained_one

@@ -42,7 +42,7 @@ def test_the_jacobian_is_that_of_the_velocity() -> None:
     for frozen in (False, True):
         problem = tails._Problem(KERNEL, member(TEACHER, 0), member(MU, 0)._replace(p=p), frozen)
         y, steps = problem.start, 1e-5 * np.eye(len(problem.start))
-        by_hand = np.stack([(problem.slope(0, y + h) - problem.slope(0, y - h)) / 2e-5 for h in steps], axis=1)
+        by_hand = np.stack([(problem.field(0, y + h) - problem.field(0, y - h)) / 2e-5 for h in steps], axis=1)
         np.testing.assert_allclose(problem.jacobian(0, y), by_hand * problem.moves, atol=1e-8)
 
 

@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from icl_lib.mean_field.activations import activation
+from icl_lib.mean_field.activations import activation, network
 from icl_lib.mean_field.features import mean_feature
 from icl_lib.mean_field.measure import TeacherConfig, covariance, teachers
-from icl_lib.mean_field.regression import network
 from icl_lib.mean_field.sampled import gaussian_inputs
 from icl_lib.mean_field.targets import MixConfig, linear_map, linear_share, mixed_teachers
 from icl_lib.rng import generator

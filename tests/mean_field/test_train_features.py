@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
+from icl_lib.errors import Diverged
 from icl_lib.mean_field.activations import activation
 from icl_lib.mean_field.births import BirthDeath
 from icl_lib.mean_field.finite_prompts import empirical_moments
-from icl_lib.mean_field.flow import Diverged
 from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig
 from icl_lib.mean_field.modified import Modification, modify, without

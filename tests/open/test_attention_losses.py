@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from icl_lib.mean_field.activations import activation
+from icl_lib.mean_field.activations import activation, network
 from icl_lib.mean_field.features import model_covariances, raw_inputs
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
-from icl_lib.mean_field.regression import PromptConfig, Source, network
+from icl_lib.mean_field.regression import PromptConfig, Source
 from icl_lib.mean_field.targets import MixConfig, mixed_teachers
 from icl_lib.open.attention_losses import attention_losses
 from icl_lib.validate import ConfigError

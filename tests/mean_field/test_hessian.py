@@ -1,13 +1,13 @@
-"""Written-out derivatives against autograd through the loss."""
+"""Written-out derivatives against autograd through the loss; members pass in blocks."""
 
 import pytest
 import torch
 from torch.func import grad, jacrev
 
-from icl_lib.mean_field.batched_hessian import gradient_and_hessian
+from icl_lib.mean_field import endpoints, hessian
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.erf_sum import sigmoid
-from icl_lib.mean_field.hessian import exact_loss
+from icl_lib.mean_field.hessian import exact_loss, extreme_eigenvalues, gradient_and_hessian
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, member, stack, teachers
 
@@ -29,3 +29,19 @@ def test_gradient_and_hessian_are_those_of_the_loss(kernel: Kernel, k0: int, k: 
     for e, theta in enumerate(torch.cat([mu.a, mu.w], 2)):
         assert torch.allclose(first[e], grad(loss)(theta, e), rtol=1e-10, atol=1e-12)
         assert torch.allclose(second[e], jacrev(grad(loss))(theta, e), rtol=1e-10, atol=1e-12)
+
+
+def test_members_in_blocks_are_members_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for the Hessians of two members, or of none, as with room for all, up to rounding."""
+    kernel, n, k, d = Erf(), 4, 2, 3
+    teacher = stack([teachers([TeacherConfig("random", 3, d, k, seed=s)], kernel) for s in range(5)])
+    mu, found = initial_particles([InitConfig("aligned", n, d, k, seed=s) for s in range(5)]), []
+    for block, n_blocks in ((hessian.BLOCK, 1), (2 * (n * (k + d)) ** 2, 3), (1, 5)):
+        monkeypatch.setattr(hessian, "BLOCK", block)
+        assert len(list(hessian.dense_blocks(kernel, teacher, mu))) == n_blocks
+        ends, table = endpoints.polish(kernel, member(teacher, 0), mu, n_steps=5)
+        numbers = ends.a, torch.tensor(table["loss"]), torch.tensor(table["curvature"])
+        found.append((extreme_eigenvalues(kernel, teacher, mu), *numbers))
+    for one in found[1:]:
+        for x, y in zip(one, found[0], strict=True):
+            assert torch.allclose(x, y, rtol=1e-8, atol=1e-10)

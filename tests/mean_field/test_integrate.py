@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from icl_lib.mean_field.runge_kutta import Parts, runge_kutta
+from icl_lib.mean_field.integrate import Parts, runge_kutta
 
 
 def rotation(y: Parts) -> Parts:
