@@ -15,10 +15,10 @@ from torch import Tensor
 
 from benchmarks.case import Case, Size, sizes
 from benchmarks.training import configs_of, draw
-from icl_lib.softmax.baselines import answers
 from icl_lib.softmax.descent import stacked_patterns
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import Prompts
+from studies.L8 import answers
 
 PROMPTS = 60
 AXES = sizes("l", 20, least=3)

@@ -15,7 +15,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from icl_lib.open.pruning import gpt_magnitude, keep_in_layers, prune_gpt, take, take_gpt
 from icl_lib.paths import write_atomic
 from icl_lib.rerun.terminal import command
 from icl_lib.softmax import gpt, model
@@ -28,6 +27,7 @@ from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.pruning import keep, magnitude, prune
 from icl_lib.softmax.tasks import all_tasks
 from icl_lib.softmax.train import TrainConfig
+from studies.Q3 import gpt_magnitude, keep_in_layers, prune_gpt, take, take_gpt
 
 FILE = Path(__file__).with_suffix(".csv")
 ROUNDS = int(os.environ.get("BENCH_REPETITIONS", "31"))

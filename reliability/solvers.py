@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from icl_lib.mean_field import tails, two_timescales
+from icl_lib.mean_field import two_timescales
 from icl_lib.mean_field.births import BirthDeath, births
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flow import FlowConfig, flow, start
@@ -28,6 +28,7 @@ from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.stack import StackConfig
 from icl_lib.softmax.tasks import uniform_cover
 from icl_lib.softmax.train import TrainConfig, initial_state, train, train_steps
+from studies import K7 as tails
 
 NAN = float("nan")
 KERNEL = Erf()

@@ -6,9 +6,8 @@ from functools import partial
 
 import torch
 
-from icl_lib.mean_field import perturb, process, tails, two_timescales
+from icl_lib.mean_field import perturb, process, two_timescales
 from icl_lib.mean_field.births import BirthDeath
-from icl_lib.mean_field.dissipation import velocity_in_a
 from icl_lib.mean_field.hessian import extreme_eigenvalues
 from icl_lib.mean_field.joint import joint_flow
 from icl_lib.mean_field.landscape import velocity
@@ -32,6 +31,8 @@ from reliability.solvers import (
     with_nan,
     with_task,
 )
+from studies import K7 as tails
+from studies.K5 import velocity_in_a
 
 # Particles and teacher; a start that is NaN is for solvers that move it.
 DATA: dict[str, tuple] = {"NaN in the teacher": (MU, NO_TEACHER), "singular covariance": (TWIN, TEACHER)}

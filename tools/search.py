@@ -15,10 +15,10 @@ from icl_lib.errors import Diverged
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig
 from icl_lib.mean_field.regression import PromptConfig
 from icl_lib.mean_field.runs import trained_one
-from icl_lib.mean_field.search import RULE, SPACE, configured, setting
 from icl_lib.mean_field.training import TrainConfig
 from icl_lib.paths import cache_dir, root, write_atomic
 from icl_lib.rerun.terminal import command
+from studies.K10 import RULE, SPACE, configured, setting
 
 TRIALS, SEEDS = 8, (1000, 1001)
 N, D, K, LENGTH, QUERIES = 250, 20, 5, 250, 32

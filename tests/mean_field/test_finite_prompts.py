@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from icl_lib.mean_field.basins import minimise_n
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.finite_prompts import (
     Moments,
@@ -26,6 +25,7 @@ from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, ini
 from icl_lib.mean_field.sampled import gaussian_inputs
 from icl_lib.rng import generator
 from icl_lib.validate import ConfigError
+from studies.K9 import minimise_n
 
 D, K = 4, 2
 KERNEL, SEEDS = Erf(), [0, 1]

@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from icl_lib.device import VARIABLE, compute_device
-from icl_lib.open import linear_attention
-from icl_lib.open.assumptions import Assumptions, train_under
 from icl_lib.provenance import moving, versions
 from icl_lib.softmax import cache, curves, deep, descent, gpt, layers, model, stack, train
+from icl_lib.softmax.assumptions import Assumptions, train_under
 from icl_lib.softmax.cache import ensemble_key, trained
 from icl_lib.softmax.deep import DeepConfig, train_deep, trained_deep
 from icl_lib.softmax.gpt import GPTConfig
@@ -26,6 +25,7 @@ from icl_lib.softmax.stack import StackConfig
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
 from icl_lib.softmax.train import TrainConfig, initial_state, train_steps
 from icl_lib.validate import ConfigError
+from studies import Q4 as linear_attention
 from tests.softmax.pretend import GPU, MixedDevices, OnGpu, pretend_gpu
 
 BASE = TrainConfig(

@@ -8,7 +8,9 @@ from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flow import FlowConfig
 from icl_lib.mean_field.landscape import covariances
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, stack, teachers
-from icl_lib.mean_field.widths import (
+from icl_lib.stats import mean_interval
+from icl_lib.validate import ConfigError
+from studies.K8 import (
     Paths,
     bias,
     exponents,
@@ -22,8 +24,6 @@ from icl_lib.mean_field.widths import (
     repeated_paths,
     spread,
 )
-from icl_lib.stats import mean_interval
-from icl_lib.validate import ConfigError
 
 KERNEL, D, K = Erf(), 5, 2
 TEACHER = teachers([TeacherConfig("axes", K, D, K, 2.0, (1.0, 0.5))], KERNEL)

@@ -10,8 +10,8 @@ from icl_lib.mean_field.hessian import extreme_eigenvalues
 from icl_lib.mean_field.landscape import covariances, loss
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers
 from icl_lib.mean_field.saddles import SaddleConfig, saddle
-from icl_lib.open.narrow import Batches, descend_on_batches, hessian_signs, kept_on
 from icl_lib.validate import ConfigError
+from studies.Q6 import Batches, descend_on_batches, hessian_signs, kept_on
 
 TEACHER = teachers([TeacherConfig("random", 4, 3, 1, 2.0, (1.0,), 0)], Erf())
 

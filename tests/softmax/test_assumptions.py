@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from icl_lib.open.assumptions import (
+from icl_lib.rng import HELD_OUT
+from icl_lib.softmax.assumptions import (
     Assumptions,
     coefficient_sum,
     correlated,
@@ -16,9 +17,6 @@ from icl_lib.open.assumptions import (
     train_under,
     vote_error,
 )
-from icl_lib.open.conclusions import CLAUSES, conclusions, holds
-from icl_lib.open.margin_law import margin_law
-from icl_lib.rng import HELD_OUT
 from icl_lib.softmax.descent import Ensemble, stacked_patterns
 from icl_lib.softmax.evaluate import evaluate
 from icl_lib.softmax.floors import exact_counts
@@ -29,6 +27,7 @@ from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
 from icl_lib.softmax.train import TrainConfig, train
 from icl_lib.validate import ConfigError
+from studies.Q1 import CLAUSES, conclusions, holds, margin_law
 
 EXACT = PromptConfig(0.8, 20, reading="exact")
 

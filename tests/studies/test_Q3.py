@@ -3,17 +3,6 @@
 import pytest
 import torch
 
-from icl_lib.open.pruning import (
-    balanced,
-    effects,
-    gpt_effects,
-    gpt_magnitude,
-    keep_in_layers,
-    prune_gpt,
-    take,
-    take_gpt,
-    train_kept,
-)
 from icl_lib.softmax import gpt, model
 from icl_lib.softmax.descent import State, stacked_patterns
 from icl_lib.softmax.gpt import GPTConfig, init_gpt
@@ -24,6 +13,17 @@ from icl_lib.softmax.pruning import keep, magnitude, prune
 from icl_lib.softmax.tasks import uniform_cover
 from icl_lib.softmax.train import TrainConfig, initial_state, train
 from icl_lib.validate import ConfigError
+from studies.Q3 import (
+    balanced,
+    effects,
+    gpt_effects,
+    gpt_magnitude,
+    keep_in_layers,
+    prune_gpt,
+    take,
+    take_gpt,
+    train_kept,
+)
 
 SEEDS = (0, 1)
 CONFIGS = [

@@ -8,8 +8,8 @@ from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flow import FlowConfig, flow, start
 from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
-from icl_lib.open.optimisers import Descent, chosen_rate, descend, drawn_again, gradients_to
 from icl_lib.validate import ConfigError
+from studies.Q8 import Descent, chosen_rate, descend, drawn_again, gradients_to
 
 SEEDS, LAW = [0, 1], InitConfig("aligned", 12, 5, 2, 1.0)
 

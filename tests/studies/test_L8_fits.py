@@ -7,11 +7,10 @@ from numpy import ndarray
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
-from icl_lib.softmax.baselines import GRIDS
-from icl_lib.softmax.fits import TOGETHER, linear_svm, logistic, rbf_svm
 from icl_lib.softmax.patterns import PatternConfig, draw_patterns, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import all_tasks
+from studies.L8 import GRIDS, TOGETHER, linear_svm, logistic, rbf_svm
 
 FITS = {"logistic": logistic, "linear SVM": linear_svm, "RBF SVM": rbf_svm}
 SINGLE = {

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from icl_lib.mean_field.dissipation import atomic_reference, chain, density_ratio, mixture, velocity_in_a
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flow import FlowConfig, flow, start
 from icl_lib.mean_field.landscape import covariances, first_variation, loss
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, stack, teachers
 from icl_lib.validate import ConfigError
+from studies.K5 import atomic_reference, chain, density_ratio, mixture, velocity_in_a
 
 TEACHER = teachers([TeacherConfig("random", 6, 5, 2, 2.0, (1.0, 0.7), 3)], Erf())
 INIT = InitConfig("aligned", 12, 5, 2, 2.0, 4)

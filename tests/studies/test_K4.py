@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from icl_lib.mean_field.plateaus import distance_to_levels, plateaus
 from icl_lib.validate import ConfigError
+from studies.K4 import distance_to_levels, plateaus
 
 TIME = np.linspace(0, 30, 301)
 

@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 import torch
 
-from icl_lib.mean_field import tails
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flow import FlowConfig, flow, start
 from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, member, teachers
 from icl_lib.mean_field.relu import ReLU
-from icl_lib.mean_field.tails import flow_spectrum, follow, jittered, last_decade, slowest
 from icl_lib.validate import ConfigError
+from studies import K7 as tails
+from studies.K7 import flow_spectrum, follow, jittered, last_decade, slowest
 
 KERNEL, D, K, N = Erf(), 4, 2, 3
 TEACHER = teachers([TeacherConfig("random", N, D, K, 2.0, (1.0, 0.5), seed) for seed in (1, 5)], KERNEL)

@@ -2,8 +2,13 @@
 
 F = a^T ReLU(W_O sum_i W_V p_i s_i / l), s_i = (W_K p_i)^T W_Q p_query. Weights can be negative and need not add up to 1.
 ``backward`` fits ``assumptions.train_under``. ``forward_mean`` is a control that does not look at the query: all weights 1 / l.
+
+Linear and softmax attention on the same features, each with W = scale B~^{-1} at its best scale, on the regression tasks of Paper K.
+
+Prompts that take something away: no context with the query's pattern, and perhaps none with its partner's either.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -13,10 +18,24 @@ from jaxtyping import Float
 from scipy.stats import binom
 from torch import Tensor
 
+from icl_lib.mean_field.activations import activation
+from icl_lib.mean_field.expressivity import softmax_losses
+from icl_lib.mean_field.features import model_moments
+from icl_lib.mean_field.finite_prompts import loss_n
+from icl_lib.mean_field.landscape import trace
+from icl_lib.mean_field.measure import Particles, member
+from icl_lib.mean_field.regression import PromptConfig as TaskConfig
+from icl_lib.mean_field.regression import Source
+from icl_lib.rng import generator
+from icl_lib.softmax import model
+from icl_lib.softmax.descent import Ensemble
+from icl_lib.softmax.evaluate import evaluate_params, judged
+from icl_lib.softmax.floors import exact_counts
 from icl_lib.softmax.model import Activations, Params, _gather, _scatter, _tables
 from icl_lib.softmax.patterns import Patterns
-from icl_lib.softmax.prompts import Prompts
-from icl_lib.validate import require, require_number
+from icl_lib.softmax.prompts import PromptConfig, Prompts
+from icl_lib.softmax.tasks import Tasks
+from icl_lib.validate import require, require_integer, require_number
 
 
 def _answer(params: Params, neuron: Tensor, weights: Tensor, prompts: Prompts) -> Activations:
@@ -119,3 +138,98 @@ def weighted_vote_error(counts: tuple[int, int, int], ratio: float, label_noise:
         chance = np.multiply.outer(chance, binom.pmf(k, n, right)).ravel()
     total = np.where(np.abs(total) < 1e-9, 0.0, total)
     return round(float(chance @ ((total < 0) + 0.5 * (total == 0))), 15)
+
+
+INPUTS = 16_384  # of the fourth moment in the exact loss of linear attention
+
+
+def attention_losses(
+    act: str, teacher: Particles, mu: Particles, seeds: Sequence[int], scales: Sequence[float], n_context: int, n: int,
+    of: str | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """One row per member and attention: seed, attention ("linear", "softmax"), scale, loss, relative (to predicting 0).
+
+    Features have a constant beside them. The loss of linear attention is the exact mean over prompts at each scale; that of
+    softmax is a mean over n held-out prompts, at the scale that was best on n others.
+
+    Args:
+        act: sigma of the teacher, and of the model.
+        of: "identity" if mu holds raw inputs instead.
+    """
+    require(len(scales) > 0, "scales", list(scales), "at least one")
+    of = act if of is None else of
+    x = torch.randn(INPUTS, teacher.w.shape[2], generator=generator(0, "inputs"))
+    moments = model_moments(activation(act), teacher, mu, x, True, activation(of))
+    zero = trace(moments.cov.c) / 2
+    tried = torch.stack([loss_n(moments, scale * moments.cov.optimum, n_context) for scale in scales])
+    linear, best = tried.min(0)
+    law = TaskConfig(n_context=n_context, n_query=16)
+    sources = [Source(law, member(teacher, e), act, seed) for e, seed in enumerate(seeds)]
+    softmax = softmax_losses(of, act, teacher, mu, sources, scales, n)
+    found = {
+        "linear": (torch.tensor(scales, dtype=torch.float64)[best], linear),
+        "softmax": (softmax.scale, softmax.loss),
+    }
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {"seed": list(seeds), "attention": name, "scale": scale, "loss": loss, "relative": loss / zero}
+            )
+            for name, (scale, loss) in found.items()
+        ],
+        ignore_index=True,
+    )
+
+
+STEPS = 1_000  # the stream "check" of ``assumptions`` is below
+
+
+def take_away(
+    prompts: Prompts, n_relevant: int, own: int, partner: int, seeds: Sequence[int], step: int = 0
+) -> Prompts:
+    """Prompts of exact counts in which some contexts get another pattern than the two of the task, and a coin's label.
+
+    Args:
+        own: contexts with the query's pattern; they come first and are always replaced.
+        partner: of the contexts with the partner's pattern, which come next, so many are replaced.
+    """
+    first, second = prompts.query_parts[:, :, 0], prompts.parts[:, :, 0, own]
+    require(bool((prompts.parts[:, :, 0, :own] == first[..., None]).all()), "prompts", "reading", "of exact counts")
+    low, high = torch.minimum(first, second)[..., None], torch.maximum(first, second)[..., None]
+    gone, size = own + partner, prompts.label.shape[1:2]
+    gens = [generator(seed, "check", STEPS + step) for seed in seeds]
+    other = torch.stack([torch.randint(n_relevant - 2, (*size, gone), generator=g) for g in gens])
+    other += (other >= low).long()
+    other += (other >= high).long()
+    coin = torch.stack([torch.randint(2, (*size, gone), generator=g) for g in gens]) * 2.0 - 1
+    parts, label = prompts.parts.clone(), prompts.label.clone()
+    parts[:, :, 0, :gone], label[..., :gone] = other, coin
+    return prompts._replace(parts=parts, label=label)
+
+
+def errors_without(
+    models: Ensemble,
+    tasks: Sequence[Tasks],
+    prompts: PromptConfig,
+    partner_too: bool,
+    n_prompts: int = 4_000,
+    forward: Callable[..., Activations] = model.forward,
+) -> pd.DataFrame:
+    """0-1 error without the contexts with the query's pattern; one row per member: seed, n_prompts, n_errors, error.
+
+    Args:
+        prompts: of exact counts, before anything is taken away.
+        partner_too: take away the partner's contexts as well; nothing is then left to go by.
+    """
+    require_integer("n_prompts", n_prompts, 1)
+    own, partner = exact_counts(prompts.alpha, prompts.n_context)
+    seeds, n_relevant = models.seeds, models.patterns.n_relevant
+
+    def change(drawn: Prompts, step: int) -> Prompts:
+        return take_away(drawn, n_relevant, own, partner * partner_too, seeds, step)
+
+    found = evaluate_params(
+        models.params, models.patterns, seeds, tasks, [prompts] * len(seeds), n_prompts, forward=forward,
+        metrics=judged, change=change, group=None,
+    )  # fmt: skip
+    return found[["seed", "n_prompts", "n_errors", "error"]]

@@ -8,8 +8,8 @@ from icl_lib.mean_field.features import model_covariances, raw_inputs
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
 from icl_lib.mean_field.regression import PromptConfig, Source
 from icl_lib.mean_field.targets import MixConfig, mixed_teachers
-from icl_lib.open.attention_losses import attention_losses
 from icl_lib.validate import ConfigError
+from studies.Q4 import attention_losses
 
 SEEDS, SIGMOID = [1000, 1001], activation("sigmoid")
 

@@ -10,9 +10,9 @@ from icl_lib.mean_field.finite_prompts import Moments, fourth_moment, loss_n
 from icl_lib.mean_field.landscape import Covariances, covariances, loss_at
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig, covariance, initial_particles, teachers
 from icl_lib.mean_field.sampled import gaussian_inputs
-from icl_lib.open.shift import between, draw_prompts, drawn_spectrum, fitted_attention, form_of, orthogonal
 from icl_lib.rng import generator
 from icl_lib.validate import ConfigError
+from studies.Q7 import between, draw_prompts, drawn_spectrum, fitted_attention, form_of, orthogonal
 
 SEEDS = (0, 1)
 D, K = 5, 2

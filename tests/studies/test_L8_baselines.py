@@ -9,7 +9,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from icl_lib.softmax.baselines import GRIDS, LEARNERS, answers, compare, tuned
 from icl_lib.softmax.evaluate import evaluate
 from icl_lib.softmax.floors import bayes_floor
 from icl_lib.softmax.model import ModelConfig
@@ -18,6 +17,7 @@ from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
 from icl_lib.softmax.train import TrainConfig, train
 from icl_lib.validate import ConfigError
+from studies.L8 import GRIDS, LEARNERS, answers, compare, tuned
 
 SMALL = PatternConfig(n_idr=4, n_idi=3, d_x=8, d_y=3)
 PATTERNS = stack_patterns([draw_patterns(SMALL, seed) for seed in (1, 2)])

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from icl_lib.open import tightness as tight
 from icl_lib.stats import Interval, mean_interval
 from icl_lib.validate import ConfigError
+from studies import Q2 as tight
 
 
 @pytest.mark.parametrize("clause", ["exponents", "curvature", "birth_death", "prompts"])

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from icl_lib.mean_field.measure import InitConfig
-from icl_lib.mean_field.search import BATCHES, MODES, SPACE, best, configured, setting, trials
 from icl_lib.mean_field.training import TrainConfig
 from icl_lib.validate import ConfigError
+from studies.K10 import BATCHES, MODES, SPACE, best, configured, setting, trials
 from tools import search as tool
 
 BASE = TrainConfig(start=InitConfig(n=50))

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from icl_lib.mean_field.critical import READINGS, examine, random_saddle, slope_anywhere
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.landscape import first_variation
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers
 from icl_lib.mean_field.saddles import SaddleConfig, saddle
 from icl_lib.rng import generator
+from studies.K3 import READINGS, examine, random_saddle, slope_anywhere
 
 
 def test_designs_are_valid_repeatable_and_different() -> None:

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from icl_lib.errors import Diverged
-from icl_lib.mean_field.departure import curves, excess_velocity, falls, farthest, mean_motion, mirrored_inputs
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.finite_prompts import empirical_moments, loss_n
 from icl_lib.mean_field.flow import FlowConfig, flow, start
@@ -21,6 +20,7 @@ from icl_lib.mean_field.train_features import Trainer
 from icl_lib.mean_field.training import TrainConfig
 from icl_lib.mean_field.transformer import Transformer, step
 from icl_lib.validate import ConfigError
+from studies.bridge import curves, excess_velocity, falls, farthest, mean_motion, mirrored_inputs
 
 D, K, N, SEED = 3, 2, 12, 1000
 PARTS = ("a", "w", "attention")
