@@ -28,7 +28,8 @@ COLUMNS = ("name", "part", "file", "bug", "missed_at_first", "caught_by")
 LIMIT = 300  # seconds that the tests of one bug may take; no answer by then is no catch
 COPIED = ("icl_lib", "studies", "tests", "benchmarks", "tools")  # folders that are copied; the others are links
 LEFT_OUT = (".git", ".venv", "_build", "__pycache__")
-PARTS = {"softmax": "Part I", "mean_field": "Part II", "rerun": "re-running"}
+# By folder of the library, or by first letter of a study.
+PARTS = {"softmax": "Part I", "mean_field": "Part II", "rerun": "re-running", "L": "Part I", "K": "Part II"}
 FAILED = re.compile(r"^(?:FAILED|ERROR) ([^\s\[]+)", re.M)
 
 
@@ -52,7 +53,8 @@ class Mutant:
     @property
     def part(self) -> str:
         """Where the code belongs: Part I, Part II, re-running chapters, or what all share."""
-        return PARTS.get(Path(self.file).parts[1], "shared")
+        package, name = Path(self.file).parts[:2]
+        return PARTS.get(name[0] if package == "studies" else name, "shared")
 
     def planted(self, text: str) -> str:
         """The file's text with the bug in it.

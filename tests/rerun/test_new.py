@@ -83,7 +83,7 @@ def test_what_it_refuses_and_that_nothing_is_written_then(copied: Path) -> None:
         "L1": f"claim='L1': must be the next one of its part, {free('L')}",
         "M1": "claim='M1': must be an id with a name",
         f"{free('L')}_../x": "must be an id with a name",
-        f"{free('L')}_mine": "must be another name, studies/{free('L')}.py exists",
+        f"{free('L')}_mine": f"must be another name, studies/{free('L')}.py exists",
     }.items():
         with pytest.raises(ConfigError, match=re.escape(message)):
             new(name, copied)
