@@ -4,6 +4,10 @@ import math
 import os
 from collections.abc import Sequence
 from numbers import Integral, Rational, Real
+from pathlib import Path
+
+# Where Linux says how much memory a container may have, in its present and its older form.
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class ConfigError(ValueError):
@@ -71,11 +75,18 @@ def require_members(field: str, values: object) -> None:
 
 
 def require_memory(field: str, value: object, n_bytes: float) -> None:
-    """Refuse what needs more bytes than this machine has, before any is taken."""
-    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Refuse what needs more bytes than this machine or container has, before any is taken."""
+    has = memory()
     require(
         n_bytes <= has, field, value, f"smaller: it takes {n_bytes / 2**30:.3g} GiB, this machine has {has / 2**30:.3g}"
     )
+
+
+def memory(limits: tuple[str, ...] = LIMITS) -> int:
+    """Bytes that this process may have: of the machine, or of the container that it runs in."""
+    words = [Path(file).read_text(encoding="utf-8").strip() for file in limits if Path(file).is_file()]
+    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([has, *(int(word) for word in words if word.isdigit())])  # "max" is no limit
 
 
 def _float(value: object) -> float:

@@ -1,12 +1,14 @@
 """The one error style: field, value, what is allowed."""
 
 import math
+import os
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from icl_lib.validate import ConfigError, require, require_choice, require_integer, require_number
+from icl_lib.validate import ConfigError, memory, require, require_choice, require_integer, require_number
 
 
 def test_message_names_field_value_and_allowed() -> None:
@@ -53,3 +55,11 @@ def test_choice() -> None:
     require_choice("reading", "exact", ("independent", "exact"))
     with pytest.raises(ConfigError, match="reading='both': must be one of 'independent', 'exact'"):
         require_choice("reading", "both", ("independent", "exact"))
+
+
+@pytest.mark.parametrize(("limit", "has"), [("1048576\n", 2**20), ("max\n", None), ("", None)])
+def test_a_container_may_have_less_memory_than_the_machine(tmp_path: Path, limit: str, has: int | None) -> None:
+    file = tmp_path / "memory.max"
+    file.write_text(limit, encoding="utf-8")
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert memory((str(file), str(tmp_path / "none"))) == (has or machine)

@@ -185,7 +185,7 @@ def flow(
             now = now._replace(mu=change(now, h))
         return now._replace(clock=now.clock + h)
 
-    plan, every = [*_lengths(state.clock, config)], max(1, math.ceil((config.every - 1e-9) / config.dt))
+    plan, every = _lengths(state.clock, config), max(1, math.ceil((config.every - 1e-9) / config.dt))
     words = f"dt={config.dt}, {config.method}"
     state = integrate(state, step, plan, record, every, lambda now: f"time {now.clock:.6g}, {words}")
     return state, pd.DataFrame(rows, columns=["member", "time", "loss", "dissipated", "drift"])

@@ -4,7 +4,7 @@ A flow is a state, a step (a field of velocities and a rule how to follow it) an
 ``joint_flow`` and ``split_flow`` W as well, ``mean_motion`` and ``descend`` take the steps of training and of optimisers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
@@ -24,7 +24,7 @@ BROKEN = (NonFinite, SingularCovariance, torch.linalg.LinAlgError)  # what a ste
 def integrate(
     state: S,
     step: Callable[[S, P], S],
-    plan: Sequence[P],
+    plan: Iterable[P],
     record: Callable[[S], bool | None],
     every: int,
     where: Callable[[S], str],
@@ -33,6 +33,7 @@ def integrate(
 
     Args:
         step: a state, and what the plan says of this step (its length, or its number), to the next state.
+        plan: of all steps; it is asked for one after the other, and never held as a whole.
         record: sees the first state, one after every so many steps, and the last; true ends the flow there.
         where: words for an error, of the state before what went wrong.
 
@@ -46,12 +47,11 @@ def integrate(
     0.0625
     """
     try:
-        enough = record(state)
-        for number, this in enumerate(plan, 1):
-            if enough:
-                break
-            state = step(state, this)
-            if number % every == 0 or number == len(plan):
+        enough, number, coming = record(state), 0, iter(plan)
+        this = next(coming, None)
+        while this is not None and not enough:
+            state, number, this = step(state, this), number + 1, next(coming, None)
+            if number % every == 0 or this is None:
                 enough = record(state)
     except BROKEN as cause:
         raise Diverged(f"{where(state)}: {cause}") from cause

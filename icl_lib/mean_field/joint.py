@@ -7,6 +7,7 @@ E_mu[a a^T] - (W W^T + W^T W) / ratio is conserved (L_TF does not change under a
 """
 
 from collections.abc import Callable
+from itertools import repeat
 from typing import NamedTuple
 
 import pandas as pd
@@ -80,7 +81,7 @@ def follow_both(
             raise NonFinite(f"the loss of member {int(losses.isfinite().int().argmin())} is NaN or infinite")
         rows.extend((i, now.time, *pair) for i, pair in enumerate(zip(losses.tolist(), best.tolist(), strict=True)))
 
-    plan = [dt] * max(0, round((t_end - state.time) / dt))
+    plan = repeat(dt, max(0, round((t_end - state.time) / dt)))
     state = integrate(state, step, plan, record, every, lambda now: f"time {now.time:.6g}, dt={dt}")
     return state, pd.DataFrame(rows, columns=["member", "time", "loss", "optimum"])
 

@@ -1,9 +1,12 @@
 """One Runge-Kutta step: order 4, on tuples of tensors, with a step for each member."""
 
+from itertools import repeat
+
 import numpy as np
+import pytest
 import torch
 
-from icl_lib.mean_field.integrate import Parts, runge_kutta
+from icl_lib.mean_field.integrate import Parts, integrate, runge_kutta
 
 
 def rotation(y: Parts) -> Parts:
@@ -35,3 +38,17 @@ def test_each_member_has_its_step() -> None:
     for e, dt in enumerate((0.1, 0.3)):
         alone = runge_kutta(lambda y: (-y[0],), (start[e : e + 1],), dt)[0]
         assert torch.allclose(together[e], alone[0], rtol=1e-6)
+
+
+def test_a_plan_is_never_held_as_a_whole() -> None:
+    """Ten to the ninth steps cost nothing before they are taken."""
+    seen = []
+    end = integrate(0, lambda n, h: n + h, repeat(1, 10**9), lambda n: seen.append(n) or n >= 4, 2, str)
+    assert end == 4 and seen == [0, 2, 4]
+
+
+@pytest.mark.parametrize(("n", "seen"), [(0, [0]), (3, [0, 2, 3]), (4, [0, 2, 4])])
+def test_the_first_state_and_the_last_are_recorded_once(n: int, seen: list[int]) -> None:
+    found: list[int] = []
+    integrate(0, lambda y, h: y + h, [1] * n, found.append, 2, str)
+    assert found == seen
