@@ -1,7 +1,7 @@
 """Hessian-vector products of the exact loss on particles: ours against three other ways to differentiate twice, and sampled inputs.
 
-What a Lanczos step calls is timed. The alternatives prepare what they can beforehand, once a measure; ours, torch.func's gradient of a
-gradient, differentiates anew at each product. No size is published: the centre, 128 particles, is a choice made for this benchmark. The
+What a Lanczos step calls is timed. All prepare what they can beforehand, once a measure; ours is one backward pass through the graph of
+the gradient, which is kept, as in "autograd twice": these two differ by noise. No size is published: the centre, 128 particles, is a choice made for this benchmark. The
 chapter on perturbations (K6) has 16, the smallest size here.
 """
 

@@ -1,4 +1,4 @@
-"""Replications of two papers on in-context learning: Part I in ``softmax``, Part II in ``mean_field``, Part III in ``open``.
+"""Replications of two papers on in-context learning: Part I in ``softmax``, Part II in ``mean_field``; `studies` stand beside it.
 
 Prompts or a measure go into training or a flow, tables with a column of seeds come out, and intervals over seeds of these.
 """
