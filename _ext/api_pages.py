@@ -27,7 +27,7 @@ def reference(text: str, known: Mapping[str, Any]) -> str:
     public = (isclass(thing) or isroutine(thing)) and not text.startswith("_")
     if public and thing.__module__.split(".")[0] in ("icl_lib", "studies"):
         return f":py:obj:`~{thing.__module__}.{thing.__qualname__}`"
-    if text.endswith(".py") and "__file__" in known and Path(known["__file__"]).with_name(text).is_file():
+    if re.fullmatch(r"\w+\.py", text) and "__file__" in known and Path(known["__file__"]).with_name(text).is_file():
         return f":py:mod:`{text} <{known['__name__'].rpartition('.')[0]}.{text.removesuffix('.py')}>`"
     return f"``{text}``"
 

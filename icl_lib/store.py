@@ -95,6 +95,6 @@ def kept(
     if state is not None and complete(state):
         return state
     with locked(path.with_suffix(".lock")):
-        if _written(path) != before:  # by another process, meanwhile
+        if state is not None or _written(path) != before:  # another process may have gone on meanwhile
             state = load()
         return state if state is not None and complete(state) else train(state)

@@ -1,13 +1,10 @@
-"""scikit-learn's logistic regression and SVMs for many small problems: several share one call of ``fit``.
+"""Classical learners fitted on the contexts of one prompt and asked for its query (Li et al. 2024, figure on ICL).
 
-A fit on 20 points is 20 microseconds of work and 700 of checks. Neither way of sharing changes what is solved for
+Each prompt is a small classification problem: l points x_i with labels y_i. Nearest neighbours are computed for all prompts at
+once and equal scikit-learn's (a test). All learners see x alone: they know neither patterns nor tasks. The Bayes classifier does.
+
+Logistic regression and SVMs are scikit-learn's, and several problems share one call of ``fit``. A fit on 20 points is 20 microseconds of work and 700 of checks. Neither way of sharing changes what is solved for
 a problem. Problems do not see each other: features, or kernel, are zero between them. Tests compare with single fits.
-
-Classical learners fitted on the contexts of one prompt and asked for its query (Li et al. 2024, figure on ICL).
-
-Each prompt is a small classification problem: l points x_i with labels y_i. Logistic regression and SVMs are
-scikit-learn's (``fits.py``); nearest neighbours are computed for all prompts at once and equal scikit-learn's
-(a test). All learners see x alone: they know neither patterns nor tasks. The Bayes classifier does.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,12 +1,12 @@
-"""The law of L4 for the margin zF, with two things more: attention that is not all on the right contexts, and flipped labels.
+"""What Part I concludes, on data that break its assumptions, judged by the ledger's own criteria; and the law of the margin.
+
+The law of L4 for the margin zF, with two things more: attention that is not all on the right contexts, and flipped labels.
 
 Our derivation. Large neurons of one sign are copies (u; v) with u^T mu_i = f for all i, and rho = sign(a) v^T q / f. A query
 whose pattern has coefficient sum S1 pools a feature that they read as S1 f, and a label z y that they read as rho f y.
 Neurons of the right sign fire with f (S1 + rho |y|), the others with what is positive of f (S1 - rho |y|), so that
 zF is proportional to sign(y) (min(S1, rho |y|) + rho |y|). Of the attention, ``mass`` lies on the n contexts with the query's
 pattern, and the rest evenly on all others, among which the partner's speak for the opposite label and the rest cancel.
-
-What Part I concludes about a trained one-layer model, measured in one go and judged by the ledger's own criteria.
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,11 @@
-"""Part I's one-layer model with linear attention: scores themselves are the weights, over l ("averaged") or not ("added").
+"""Softmax and linear attention side by side: on Part I's prompts, on prompts that lack contexts, on Paper K's regression tasks.
+
+Part I's one-layer model with linear attention: scores themselves are the weights, over l ("averaged") or not ("added").
 
 F = a^T ReLU(W_O sum_i W_V p_i s_i / l), s_i = (W_K p_i)^T W_Q p_query. Weights can be negative and need not add up to 1.
 ``backward`` fits ``assumptions.train_under``. ``forward_mean`` is a control that does not look at the query: all weights 1 / l.
 
-Linear and softmax attention on the same features, each with W = scale B~^{-1} at its best scale, on the regression tasks of Paper K.
-
-Prompts that take something away: no context with the query's pattern, and perhaps none with its partner's either.
+On Paper K's tasks both attentions see the same features, each with W = scale B~^{-1} at its best scale.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,1 +1,1 @@
-"""What only one claim needs, one module each, named as its chapter: ``studies/K7.py`` is behind K7."""
+"""What only one claim needs, one module each, named as its chapter: ``K7`` is behind K7."""

@@ -1,6 +1,6 @@
 """Training on prompts without its noise, and how far two loss curves are apart.
 
-``train_features.py`` moves particles along minus the gradient of a batch's loss at fixed W. The mean of that over batches is minus
+``icl_lib.mean_field.train_features`` moves particles along minus the gradient of a batch's loss at fixed W. The mean of that over batches is minus
 the gradient of L^n(mu, W) = L_TF(mu, W) + E_n(mu, W) / n (E_n: ``finite_prompts.excess_constant``): the flow's velocity at this W plus a
 term of order 1/n. Euler steps along it are training with infinitely many prompts of n contexts, but for what is left of sampling in E_n (``n_inputs``). Derived by us, for odd sigma
 and odd f°, under which the constant feature decouples from the others, and for prompts without label noise.

@@ -34,7 +34,7 @@ def _need_smooth(kernel: Kernel) -> None:
 
 
 def _gram_products(kernel: Kernel, w: Tensor, nu: Particles) -> Tensor:
-    return kernel.gram(w, nu.w) @ (nu.weighted)
+    return kernel.gram(w, nu.w) @ nu.weighted
 
 
 def exact_loss(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Tensor, " E"]:
@@ -111,6 +111,7 @@ def dense_blocks(
     kernel: Kernel, teacher: Particles, mu: Particles
 ) -> Iterator[tuple[Float[Tensor, "B P"], Float[Tensor, "B P P"]]]:
     """Gradients and Hessians in flat coordinates, P = N q, of as many members at a time as make ``BLOCK`` entries."""
+    check_teacher(teacher, mu)
     size = mu.a.shape[1] * (mu.a.shape[2] + mu.w.shape[2])
     step = max(1, BLOCK // size**2)
     for i in range(0, len(mu.p), step):

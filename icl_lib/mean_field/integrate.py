@@ -1,7 +1,7 @@
-"""The one loop of all flows here, and steps that several of them take.
+"""The loop of the flows that are recorded on the way, and steps that others take, too.
 
 A flow is a state, a step (a field of velocities and a rule how to follow it) and what is recorded: ``flow`` follows the particles,
-``joint_flow`` and ``split_flow`` W as well, ``mean_motion`` and ``descend`` take the steps of training and of optimisers.
+``joint_flow`` and ``split_flow`` W as well, ``mean_motion`` of the chapter on training the mean of its steps.
 """
 
 from collections.abc import Callable, Iterable

@@ -15,14 +15,13 @@ import torch
 from joblib import Parallel, delayed
 
 from icl_lib.lineage import lineage
-from icl_lib.locks import locked
 from icl_lib.mean_field.measure import Particles
 from icl_lib.mean_field.train_features import COLUMNS, Trained, collected, train_one
 from icl_lib.mean_field.training import State, TrainConfig
 from icl_lib.mean_field.transformer import Transformer
 from icl_lib.paths import cache_dir
 from icl_lib.provenance import moving
-from icl_lib.store import load_tensors, save_tensors
+from icl_lib.store import kept, load_tensors, save_tensors
 from icl_lib.validate import require, require_integer
 
 Run = tuple[State, pd.DataFrame]
@@ -66,16 +65,21 @@ def trained_one(config: TrainConfig, every: int, folder: Path, report: Report | 
     """One member: from its file, or trained now, going on from where an interrupted run stopped."""
     key = run_key(config, every)
     path = folder / f"{key}.safetensors"
-    with locked(folder / f"{key}.lock"):
-        run = load_run(path, key)
-        while run is None or not (run[0].converged or run[0].epoch >= config.max_epochs):
+
+    def complete(run: Run) -> bool:
+        return run[0].converged or run[0].epoch >= config.max_epochs
+
+    def go_on(run: Run | None) -> Run:
+        while run is None or not complete(run):
             state, rows = train_one(config, run[0] if run else None, every, n_epochs=1)
             run = state, pd.concat([run[1], rows], ignore_index=True) if run else rows
             lineage(TRAINER)  # still the code that runs
             save_run(path, run, key)
             if report:
                 report(config, state)
-    return run
+        return run
+
+    return kept(path, lambda: load_run(path, key), complete, go_on)
 
 
 def trained(
@@ -101,6 +105,5 @@ def trained(
     require(len(configs) > 0, "configs", len(configs), "at least one")
     require_integer("jobs", jobs, 1)
     folder = cache_dir() if folder is None else folder
-    folder.mkdir(parents=True, exist_ok=True)
     work = Parallel(n_jobs=min(jobs, len(configs)))
     return collected(configs, work(delayed(trained_one)(config, every, folder, report) for config in configs))

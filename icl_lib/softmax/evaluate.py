@@ -14,7 +14,7 @@ from icl_lib.softmax.model import hinge, wrong
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks, check_tasks
-from icl_lib.validate import require, require_integer
+from icl_lib.validate import require, require_integer, require_members
 
 BLOCK = 2_000  # prompts a member evaluates at once; part of the random stream, like the step
 GROUP = 10  # members at a time: of more, the prompts do not fit in the cache
@@ -109,7 +109,7 @@ def evaluate_params(
             (E, B), or (E, B, R) of R variants of a member.
         block: prompts a member evaluates at once, ``BLOCK`` by default.
         metrics: (activations, prompts) -> one value a prompt (and variant), by name; ``n_errors`` is among them.
-        change: what to make of a block of prompts of all members (``group`` None), given the number of the block.
+        change: what to make of a block of prompts of all members (``group`` None, ``min_errors`` 0), given its number.
         group: members at a time; None for all.
 
     Returns:
@@ -122,7 +122,10 @@ def evaluate_params(
         icl_lib.softmax.evaluate.NonFinite: if outputs are NaN or infinite, as those of a member that has diverged.
     """
     require_integer("n_prompts", n_prompts, 1)
+    require_members("seeds", seeds)
     check_members(params, patterns, seeds, tasks)
+    whole = change is None or (group is None and min_errors == 0)
+    require(whole, "change", (group, min_errors), "of all members at once: with group None and min_errors 0")
     require(len(prompts) == len(seeds), "prompts", len(prompts), f"one entry per seed, {len(seeds)}")
     size, group = BLOCK if block is None else block, group or len(seeds)
     sums, largest = dict[str, Tensor](), torch.zeros(0)

@@ -1,4 +1,4 @@
-"""One Runge-Kutta step: order 4, on tuples of tensors, with a step for each member."""
+"""The loop of flows: what it records and when; the Runge-Kutta step: its order, and each member's length."""
 
 from itertools import repeat
 

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import icl_lib.mean_field.runs as runs_module
+from icl_lib import store
 from icl_lib.errors import Diverged
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig
 from icl_lib.mean_field.regression import PromptConfig
@@ -64,6 +65,21 @@ def test_trained_once(tmp_path: Path, epochs: list[int]) -> None:
     assert epochs == [0, 1, 2] * 2
     assert_same(trained(CONFIGS, 2, 1, tmp_path), first)
     assert epochs == [0, 1, 2] * 2
+
+
+def test_a_folder_that_can_only_be_read_serves_what_is_complete(
+    tmp_path: Path, epochs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = trained(CONFIGS, 2, 1, tmp_path)
+
+    def refused(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(store, "locked", refused)
+    assert_same(trained(CONFIGS, 2, 1, tmp_path), first)
+    assert epochs == [0, 1, 2] * 2
+    with pytest.raises(PermissionError):
+        trained([replace(BASE, seed=7)], 2, 1, tmp_path)
 
 
 def test_interrupted_run_goes_on(tmp_path: Path, epochs: list[int]) -> None:

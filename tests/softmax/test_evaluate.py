@@ -184,3 +184,10 @@ def test_refuses() -> None:
     ):
         with pytest.raises(ConfigError, match=f"^{name}: must be one entry per seed, 1$"):
             evaluate_params(params, patterns, seeds, tasks, rules, 100)
+
+
+@pytest.mark.parametrize("limits", [{}, {"group": None, "min_errors": 10}])
+def test_a_change_of_prompts_is_refused_where_it_would_not_see_all_members(limits: dict[str, int | None]) -> None:
+    ensemble = train(CONFIGS)
+    with pytest.raises(ConfigError, match=r"^change=.*must be of all members at once"):
+        evaluate(ensemble, UNSEEN, TEST, 100, change=lambda prompts, step: prompts, **limits)
