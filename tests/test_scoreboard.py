@@ -170,11 +170,14 @@ def test_a_result_that_no_chapter_wrote_is_named(book: Path, content: str) -> No
         scoreboard()
 
 
-@pytest.mark.parametrize("at", [0, 1])
-def test_a_table_of_what_is_vouched_for_with_merge_markers_is_named(book: Path, at: int) -> None:
+@pytest.mark.parametrize(
+    ("at", "line"), [(0, "<<<<<<< HEAD"), (1, "<<<<<<< HEAD"), (2, "L2,a,b,c,2026-11-30,seen, twice")]
+)
+def test_a_table_of_what_is_vouched_for_that_is_no_longer_one_is_named(book: Path, at: int, line: str) -> None:
+    """With merge markers, or a row that is too long: no row is passed over without a word."""
     record(book)
     lines = ["claim,recorded,now,since,date,how", "L1,a,b,c,2026-11-30,tests"]
-    lines[at:at] = ["<<<<<<< HEAD"]
+    lines[at:at] = [line]
     (book / "figures/vouched.csv").write_text("\n".join([*lines, ""]), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"^file='.*figures/vouched.csv': must be .*without merge markers$"):
         scoreboard()
