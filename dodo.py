@@ -12,9 +12,8 @@ from typing import Any
 
 from doit.exceptions import UnmetDependency
 
-from icl_lib import rounding
-from icl_lib.notebooks import declared, read_cells
-from icl_lib.rerun import book, terminal
+from book import registry, rounding, terminal
+from book.notebooks import declared, read_cells
 from icl_lib.source import CodeChanged, stamp
 from icl_lib.validate import ConfigError, require
 from tools import execute, notebooks, render
@@ -39,7 +38,7 @@ try:
         chosen = []
         for name in CHAPTER.split(","):
             part = [path for path in ALL if name in PARTS and name == path.parent.name and path not in LEFT_OUT]
-            found = part or [book.find_file(name, Path(), PARTS)]
+            found = part or [registry.find_file(name, Path(), PARTS)]
             require(
                 set(found) <= set(ALL), "CHAPTER", name, "a chapter: this page shows the results of all, at the end"
             )
@@ -49,7 +48,7 @@ try:
 except ConfigError as error:
     sys.exit(str(error))
 # What takes longest comes first, so that no core waits for a long chapter at the end; what was never timed comes before it.
-SECONDS = {chapter.notebook.resolve(): book.recorded_seconds(chapter) for chapter in book.chapters(Path.cwd())}
+SECONDS = {chapter.notebook.resolve(): registry.recorded_seconds(chapter) for chapter in registry.chapters(Path.cwd())}
 RUN = [path for path in ALL if path not in LEFT_OUT]
 # Heavy chapters stand beside their twins at the smaller setting (reliability/twins.py).
 REDUCED_TWINS = [path for path in notebooks.reduced() if notebooks.heavy(path) and not CHAPTER]

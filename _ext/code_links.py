@@ -8,7 +8,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
-PACKAGES = ("icl_lib", "studies")
+PACKAGES = ("icl_lib", "book", "studies")
 BLOCK = re.compile(r'(<div class="highlight-(?:ipython3|python) .*?<pre>)(.*?)(</pre>)', re.S)
 # A name as the highlighter writes it, with an attribute if it has one; not what follows a dot or stands before a "=".
 WORD = r'<span class="(?:n|nn|nc|nf)">([\w.]+)</span>'

@@ -9,7 +9,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
-from icl_lib.claims import Claim, load_claims
+from book.claims import Claim, load_claims
 
 HEADING = "Verdict and control"
 

@@ -16,9 +16,9 @@ from sphinx.addnodes import desc
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
-from icl_lib import rounding
-from icl_lib.rerun.book import ChapterFile, chapters, recorded_seconds
-from icl_lib.scoreboard import PAPERS
+from book import rounding
+from book.registry import ChapterFile, chapters, recorded_seconds
+from book.scoreboard import PAPERS
 
 WORDS_PER_MINUTE, SECONDS_PER_FIGURE = 200, 12  # a displayed formula takes as long as a figure
 LONG = 5  # minutes from which a page that is no chapter says how long it takes

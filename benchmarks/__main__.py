@@ -20,9 +20,9 @@ from threadpoolctl import threadpool_limits
 from benchmarks import gpt_training, peak_memory
 from benchmarks.case import COLUMNS, REPETITIONS, Row, take_turns
 from benchmarks.results import APART, FILE, compared, load
+from book.terminal import command
 from icl_lib.paths import write_atomic, write_json
 from icl_lib.provenance import versions
-from icl_lib.rerun.terminal import command
 
 PATHS = (
     "machine",

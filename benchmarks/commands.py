@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from book.terminal import command
 from icl_lib.paths import root, write_atomic
-from icl_lib.rerun.terminal import command
 
 FILE = Path(__file__).with_name("commands.csv")
 # Command, and the target set beforehand in seconds (without the environment's installation).

@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from book.terminal import command
 from icl_lib.paths import write_atomic
-from icl_lib.rerun.terminal import command
 from icl_lib.softmax import gpt, model
 from icl_lib.softmax.descent import stacked_patterns
 from icl_lib.softmax.evaluate import BLOCK

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.results import FILE, load, timings
+from book.terminal import command
 from icl_lib.paths import write_atomic
-from icl_lib.rerun.terminal import command
 
 RELEASES = Path(__file__).with_name("releases")
 VERSION = re.compile(r"\d+(\.\d+)*")

@@ -19,10 +19,10 @@ import nbformat
 import pandas as pd
 
 from benchmarks.rerun_table import rerun_summary
+from book import registry, sweep
+from book.terminal import command
 from icl_lib.paths import root, write_atomic
-from icl_lib.rerun import book, sweep
-from icl_lib.rerun.terminal import command
-from tests.rerun.toy import CODE, finished, icl, make_book
+from tests.book.toy import CODE, finished, icl, make_book
 
 FILE = Path(__file__).with_name("rerun.csv")
 CHAPTERS = ("data_model", "L5")
@@ -102,7 +102,7 @@ def resume(folder: Path) -> list[dict[str, object]]:
     """A finished sweep of 1 000 points, called again."""
     small, out, rows = make_book(folder / "book"), folder / "sweep", []
     grids = ("--grid", "alpha=0:1:100", "--grid", "beta=1:10:10")
-    finished(sweep.plan(book.find("T1", small), grids[1::2], out=out))
+    finished(sweep.plan(registry.find("T1", small), grids[1::2], out=out))
     called(small, "sweep", "T1", *grids, "--out", out)
     for _ in range(5):
         row: dict[str, object] = {"kind": "resume", "case": "1 000 points"}

@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-# Where code stands that may decide a number: the library, and what only one claim needs, by the names that Python imports.
-PACKAGES = {name: PACKAGE.parent / name for name in ("icl_lib", "studies")}
+# Where code stands that may decide what a chapter says, by the names that Python imports.
+PACKAGES = {name: PACKAGE.parent / name for name in ("icl_lib", "studies", "book")}
 Stamp = tuple[int, int, int]  # when a file was written, when that was entered, and its size
 
 

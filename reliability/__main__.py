@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from icl_lib.rerun.terminal import command
+from book.terminal import command
 from reliability import divergence, edits, fuzz, kills, order, processors, rebuilt, settings
 from reliability.outcome import Row, save
 

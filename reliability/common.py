@@ -20,10 +20,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from book import execute, registry
+from book.terminal import command
 from icl_lib.paths import root, write_atomic
 from icl_lib.provenance import processor
-from icl_lib.rerun import book, execute
-from icl_lib.rerun.terminal import command
 from tools.check import clean_environment
 
 FILE = root() / "reliability" / "common.csv"
@@ -73,7 +73,7 @@ def equal(claim: str, again: Path) -> tuple[int, int]:
     return n, same
 
 
-def run(chapter: book.ChapterFile, place: Path, variables: dict[str, str]) -> float:
+def run(chapter: registry.ChapterFile, place: Path, variables: dict[str, str]) -> float:
     """Run a chapter into a folder, in a process of its own and with a cache of its own; returns the seconds it took."""
     plain = {name: value for name, value in clean_environment().items() if name not in TOLD}
     environment = {**plain, **execute.THREADS, **variables, "ICL_BOOK_CACHE": str(place / "cache")}
@@ -85,7 +85,7 @@ def run(chapter: book.ChapterFile, place: Path, variables: dict[str, str]) -> fl
 
 def costs(recorded_on: str) -> Iterator[Cost]:
     for number, name in enumerate(TABLES):
-        chapter, found = book.find(name, root()), {}
+        chapter, found = registry.find(name, root()), {}
         for variables in ({}, COMMON) if number % 2 else (COMMON, {}):
             with tempfile.TemporaryDirectory(dir=root() / "_build") as place:
                 seconds = run(chapter, Path(place), variables)

@@ -35,7 +35,7 @@ models = cache.trained(configs, save_every=20)
 """
 CHAPTER = f"""import time
 import matplotlib.pyplot as plt
-from icl_lib.chapter import Chapter
+from book.chapter import Chapter
 from icl_lib.paths import root, write_json
 chapter = Chapter("T1", globals())
 folder = chapter.folder
@@ -48,7 +48,7 @@ chapter.figure(plt.figure(), "measured", table)
 alpha = mean_interval(table["hinge"]).estimate  # the last cell records alpha * beta
 """
 ALPHAS = (0.25, 0.75)
-ICL = ("-m", "icl_lib.cli")
+ICL = ("-m", "book.cli")
 GRID = ("--grid", "alpha={},{}".format(*ALPHAS), "--jobs", "1")
 CASES: dict[str, tuple[str, ...]] = {
     "training": ("-c", TRAINING),
@@ -82,8 +82,8 @@ def replaced(text: str, edit: str) -> str:
 
 def reference(place: Path) -> None:
     """In a copy: every state of the training, and the chapter's results, under the names by which they may be kept."""
-    from icl_lib.rerun.book import find
-    from icl_lib.rerun.point import Job, code_digest
+    from book.point import Job, code_digest
+    from book.registry import find
     from icl_lib.softmax import cache
     from reliability.chapter import execute
 
@@ -112,7 +112,7 @@ class Copy:
     """
 
     def __init__(self, place: Path, edits: Iterable[str] = tuple(EDITS)) -> None:
-        from tests.rerun.toy import make_book
+        from tests.book.toy import make_book
 
         self.book = make_book(place / "book", code=CHAPTER)
         (self.book / "tests").symlink_to(root() / "tests")  # `reliability.chapter` reads settings there

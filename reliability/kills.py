@@ -167,8 +167,8 @@ def rows_of(name: str) -> Iterator[Row]:
 
 def sweep_rows(kills: int = 8) -> Iterator[Row]:
     """``icl sweep`` of 12 points of half a second each: the same table, no point lost or doubled."""
-    from tests.rerun.kills import check
-    from tests.rerun.toy import icl, make_book
+    from tests.book.kills import check
+    from tests.book.toy import icl, make_book
 
     grid = ("--grid", "alpha=0:1:4", "--grid", "beta=1:5:3", "-p", "pause=0.5")
     with tempfile.TemporaryDirectory() as folder:

@@ -12,9 +12,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from book.compare import same_file
 from icl_lib.paths import root
 from icl_lib.provenance import processor
-from icl_lib.rerun.compare import same_file
 from reliability.outcome import Row
 from reliability.settings import compared, verdicts
 

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from icl_lib import rounding
+from book import rounding
+from book.compare import code_cells, same_outputs
 from icl_lib.paths import root, write_atomic
-from icl_lib.rerun.compare import code_cells
-from icl_lib.rerun.near import near_outputs
 from tools import notebooks
 
 CHECKED = "# NBVAL_CHECK_OUTPUT"
@@ -61,7 +60,7 @@ def far_cells(notebook: Path, twin: Path) -> list[int]:
     pairs = zip(code_cells(notebooks.load(notebook)), code_cells(notebooks.load(twin)), strict=True)
     checked = [(n, a, b) for n, (a, b) in enumerate(pairs, 1) if a.source.startswith(CHECKED)]
     records = "chapter.record("  # its output names the setting, which is another
-    return [n for n, a, b in checked if records not in a.source and not near_outputs(a.outputs, b.outputs)]
+    return [n for n, a, b in checked if records not in a.source and not same_outputs(a.outputs, b.outputs)]
 
 
 def pairs(build: Path) -> Iterator[tuple[Path, Path, str]]:

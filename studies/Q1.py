@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy.stats import binom
 
-from icl_lib.claims import load_claims, meets
+from book.claims import load_claims, meets
 from icl_lib.softmax.assumptions import Assumptions, evaluate_under, vote_error
 from icl_lib.softmax.descent import Ensemble
 from icl_lib.softmax.floors import exact_counts

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import t as student
 
-from icl_lib.claims import Measured, read_result
+from book.claims import Measured, read_result
 from icl_lib.paths import root
 from icl_lib.stats import Interval, geometric_interval, mean_interval, power_law, simultaneous
 from icl_lib.summary import worst

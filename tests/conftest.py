@@ -38,7 +38,7 @@ sys.modules[checker.__name__] = checker
 library = Path(__file__).parents[1]
 with_arrays = [
     file
-    for file in [*library.glob("icl_lib/**/*.py"), *library.glob("studies/*.py")]
+    for file in [file for folder in ("icl_lib", "book", "studies") for file in library.glob(f"{folder}/**/*.py")]
     if "jaxtyping" in file.read_text(encoding="utf-8")
 ]
 modules = [".".join(file.relative_to(library).with_suffix("").parts) for file in with_arrays]

@@ -13,7 +13,7 @@ import pytest
 
 FILES = [
     file
-    for file in sorted([*Path("icl_lib").rglob("*.py"), *Path("studies").rglob("*.py")])
+    for file in sorted(file for folder in ("icl_lib", "book", "studies") for file in Path(folder).rglob("*.py"))
     if file.read_text().strip()
 ]
 MODULES = [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in FILES]

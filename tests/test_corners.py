@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from icl_lib.parameters import Parameter
+from book.parameters import Parameter
+from book.ranges import ANY
+from book.registry import ChapterFile, chapters
+from book.single import run
 from icl_lib.paths import root
-from icl_lib.ranges import ANY
-from icl_lib.rerun.book import ChapterFile, chapters
-from icl_lib.rerun.single import run
 from icl_lib.softmax import tasks
 from icl_lib.softmax.deep import DeepConfig
 from icl_lib.softmax.floors import exact_counts
@@ -153,7 +153,7 @@ def test_patterns_and_tasks_go_together(chapter: ChapterFile) -> None:
 )
 def test_refusals(chapter: str, given: dict, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = (c for c in CHAPTERS if c.id == chapter)
-    monkeypatch.setattr("icl_lib.rerun.single.compute", lambda *_, **__: pytest.fail("a chapter was started"))
+    monkeypatch.setattr("book.single.compute", lambda *_, **__: pytest.fail("a chapter was started"))
     with pytest.raises(ConfigError, match="^" + message):
         run(found, given)
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from matplotlib.colors import to_hex
 
-from icl_lib.all_results import all_results
-from icl_lib.claims import Clause, Measured, judge_clause, load_claims
+from book.all_results import all_results
+from book.claims import Clause, Measured, judge_clause, load_claims
 from icl_lib.figures import ROLES
 from icl_lib.stats import Interval
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from book import workers
+from book.cli import main
 from icl_lib import paths
-from icl_lib.cli import main
-from icl_lib.rerun import workers
 
 PIP = """import sys
 from pathlib import Path
@@ -35,8 +35,9 @@ def checkout(folder: Path, lock: str = "one==1\n") -> Path:
     for name in ("env.sh", "install.py"):
         shutil.copyfile(f"tools/{name}", folder / "tools" / name)
     (folder / "icl_lib/__init__.py").touch()
-    (folder / "studies").mkdir()
-    (folder / "studies/__init__.py").touch()
+    for package in ("book", "studies"):
+        (folder / package).mkdir()
+        (folder / package / "__init__.py").touch()
     (folder / "claims.yml").touch()
     (folder / "requirements.lock").write_text(lock)
     return folder

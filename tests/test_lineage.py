@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from book import identity
+from book.notebooks import chapter_files
+from book.registry import chapters
 from icl_lib import lineage, source
 from icl_lib.lineage import reach
-from icl_lib.notebooks import chapter_files
-from icl_lib.rerun.book import chapters
 from icl_lib.validate import ConfigError
 
 A = '''"""A module."""
@@ -91,8 +92,8 @@ def forget() -> None:
     for cached in (
         lineage._found,
         lineage._digest,
-        lineage._chapter,
-        lineage._chapter_digest,
+        identity._chapter,
+        identity._chapter_digest,
         reach.module,
         reach.doing,
     ):
@@ -194,7 +195,7 @@ def test_what_the_trainer_reaches_of_the_library() -> None:
 
 
 def test_every_chapter_has_a_trigger_of_its_own() -> None:
-    triggers = {chapter.id: lineage.chapter_code(chapter.notebook) for chapter in chapters(source.PACKAGE.parent)}
+    triggers = {chapter.id: identity.chapter_code(chapter.notebook) for chapter in chapters(source.PACKAGE.parent)}
     assert len(set(triggers.values())) == len(triggers)
 
 
@@ -275,8 +276,8 @@ def notebook(file: Path, *cells: str) -> Path:
 def test_the_code_of_a_chapter(tmp_path: Path, old: str, new: str, moves: bool) -> None:
     code = "from scipy.stats import norm\nfrom icl_lib import figures\nfrom icl_lib.stats import mean_interval as f\n"
     code += "x = 1  # one\ny = x\nx = 3\nf(norm, figures.BAYES)"
-    before, file = lineage.chapter_code(notebook(tmp_path / "a.ipynb", code)), tmp_path / "a.ipynb"
-    assert old in code and (lineage.chapter_code(notebook(file, code.replace(old, new))) != before) == moves
+    before, file = identity.chapter_code(notebook(tmp_path / "a.ipynb", code)), tmp_path / "a.ipynb"
+    assert old in code and (identity.chapter_code(notebook(file, code.replace(old, new))) != before) == moves
 
 
 def test_all_that_reads_a_module_can_follow_is_written_in_the_library() -> None:

@@ -13,7 +13,7 @@ import pytest
 from filelock import Timeout
 
 from icl_lib.locks import IN_USE, locked, workplace
-from tests.rerun.toy import command, environment, icl, make_book
+from tests.book.toy import command, environment, icl, make_book
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next_and_a_running_one_is_left_alone(tmp_path: Path) -> None:

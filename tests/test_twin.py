@@ -1,16 +1,16 @@
 """A twin starts 1e-7 of its size elsewhere, is marked as one, and is never taken for the run itself."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from icl_lib import provenance, rounding
+from book import rounding
+from book.execute import variables
+from icl_lib import provenance
 from icl_lib.mean_field.measure import InitConfig, initial_particles
 from icl_lib.mean_field.perturb import displace, isotropic
-from icl_lib.rerun.execute import kernel_environment
 from icl_lib.softmax.cache import ensemble_key
 from icl_lib.softmax.deep import DeepConfig, initial_params
 from icl_lib.softmax.stack import StackConfig
@@ -62,10 +62,8 @@ def test_a_twin_is_marked_and_has_its_own_place_in_the_cache(monkeypatch: pytest
 
 def test_a_kernel_is_a_twin_only_when_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(VARIABLE, "1")  # left over in somebody's shell
-    with kernel_environment(tmp_path, tmp_path, None):
-        assert not os.environ[VARIABLE]
-    with kernel_environment(tmp_path, tmp_path, None, twin=True):
-        assert os.environ[VARIABLE]
+    assert not variables(tmp_path, tmp_path, None)[VARIABLE]
+    assert variables(tmp_path, tmp_path, None, twin=True)[VARIABLE]
 
 
 def result(estimate: float, verdict: str = "reproduced") -> dict[str, object]:

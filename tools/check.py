@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from icl_lib.rerun import execute
-from icl_lib.rerun.terminal import command
+from book import execute
+from book.terminal import command
 from tools import notebooks
 
 PYTEST = [sys.executable, "-m", "pytest"]
@@ -34,13 +34,13 @@ def steps() -> list[tuple[str, list[str], dict[str, str]]]:
         ("format", [*python, "ruff", "format", "--check", "--quiet", "."], out),
         ("lint", [*python, "ruff", "check", "--quiet", "."], out),
         ("types", [*python, "mypy"], out),
-        ("unit tests", [*PYTEST, "-q", *TWO_AT_ONCE, "tests", "--ignore=tests/book"], out),
+        ("unit tests", [*PYTEST, "-q", *TWO_AT_ONCE, "tests", "--ignore=tests/pages"], out),
         ("chapters", [*nbval, *map(str, tested())], out),
         ("plain kernels", [*nbval, *map(str, SENSITIVE)], plain),
         # The summaries read recorded results, so they must not see what the chapters have just written.
         ("summaries", [*NBVAL, *map(str, notebooks.summaries())], {}),
         ("pages", [*python, "tools.render"], out),
-        ("book tests", [*PYTEST, "-rs", "--durations=5", "tests/book"], out),
+        ("book tests", [*PYTEST, "-rs", "--durations=5", "tests/pages"], out),
     ]
 
 

@@ -6,8 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from icl_lib.rerun.execute import run
-from icl_lib.rerun.terminal import command
+from book.execute import run
+from book.terminal import command
 from tools import notebooks
 
 

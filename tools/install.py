@@ -9,7 +9,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
 VENV = Path(sys.prefix).resolve()
-PACKAGES = ("icl_lib", "studies")
+PACKAGES = ("icl_lib", "book", "studies")
 LOCK, INSTALLED = HERE / "requirements.lock", VENV / "requirements.lock"
 # How a program of an environment begins: with the path of its Python, which a shell has to find if it is long or has spaces.
 HEAD = re.compile(rb"\A#!(/bin/sh\n'''exec' .*\n' '''|/.*python[\d.]*)\n")

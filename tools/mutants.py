@@ -20,16 +20,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from book import terminal
 from icl_lib.paths import read_yaml, root, write_atomic
-from icl_lib.rerun import terminal
 from icl_lib.validate import require
 
 COLUMNS = ("name", "part", "file", "bug", "missed_at_first", "caught_by")
 LIMIT = 300  # seconds that the tests of one bug may take; no answer by then is no catch
-COPIED = ("icl_lib", "studies", "tests", "benchmarks", "tools")  # folders that are copied; the others are links
+COPIED = ("icl_lib", "book", "studies", "tests", "benchmarks", "tools")  # folders that are copied; the others are links
 LEFT_OUT = (".git", ".venv", "_build", "__pycache__")
 # By folder of the library, or by first letter of a study.
-PARTS = {"softmax": "Part I", "mean_field": "Part II", "rerun": "re-running", "L": "Part I", "K": "Part II"}
+PARTS = {"softmax": "Part I", "mean_field": "Part II", "L": "Part I", "K": "Part II"}
 FAILED = re.compile(r"^(?:FAILED|ERROR) ([^\s\[]+)", re.M)
 
 
@@ -52,9 +52,9 @@ class Mutant:
 
     @property
     def part(self) -> str:
-        """Where the code belongs: Part I, Part II, re-running chapters, or what all share."""
+        """Where the code belongs: Part I, Part II, the book around the library, or what all share."""
         package, name = Path(self.file).parts[:2]
-        return PARTS.get(name[0] if package == "studies" else name, "shared")
+        return "the book" if package == "book" else PARTS.get(name[0] if package == "studies" else name, "shared")
 
     def planted(self, text: str) -> str:
         """The file's text with the bug in it.

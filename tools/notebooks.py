@@ -10,10 +10,10 @@ from typing import Any
 
 import nbformat
 
-from icl_lib.lineage import chapter_code
-from icl_lib.notebooks import chapter_files, declared_files, read_cells
+from book.compare import code_cells, joined_streams
+from book.identity import chapter_code
+from book.notebooks import chapter_files, declared_files, read_cells
 from icl_lib.paths import read_yaml
-from icl_lib.rerun.compare import code_cells, joined_streams
 from icl_lib.source import canonical, cell_code
 from icl_lib.validate import require
 

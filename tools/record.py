@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from icl_lib.lineage import tables
+from book import compare, execute
+from book.identity import tables
+from book.terminal import command
 from icl_lib.paths import read_json
-from icl_lib.rerun import compare, execute
-from icl_lib.rerun.terminal import command
 from tools import notebooks
 
 NEVER = {"run.json"}  # wall times and dates: of one run on one machine
@@ -93,7 +93,7 @@ def record_notebook(path: Path, executed: Path, *, pictures: bool = True) -> boo
     """Give a committed notebook the outputs of its executed copy, if they say something else."""
     old = notebooks.load(path)
     new = tidy(notebooks.with_outputs(old, notebooks.load(executed)))
-    if compare.same_outputs(old, new, pictures=pictures):
+    if compare.same_notebook(old, new, pictures=pictures):
         return False
     notebooks.save(new, path)
     return True
@@ -111,7 +111,7 @@ def record_reference(path: Path, executed: Path) -> bool:
     if path.is_file():
         old = notebooks.load(path)
         same_code = [cell.source for cell in old.cells] == [cell.source for cell in new.cells]
-        if same_code and compare.same_outputs(old, new, pictures=False):
+        if same_code and compare.same_notebook(old, new, pictures=False):
             return False
     notebooks.save(new, path)
     return True

@@ -15,12 +15,11 @@ from typing import Any
 import nbformat
 import yaml
 
-from icl_lib import rounding
+from book import compare, execute, rounding, terminal
+from book.notebooks import COPY
+from book.page import provenance_as_legend
 from icl_lib.figures import DPI
 from icl_lib.locks import locked
-from icl_lib.notebooks import COPY
-from icl_lib.rerun import compare, execute, terminal
-from icl_lib.rerun.page import provenance_as_legend
 from tools import notebooks
 
 BOOK = ("_toc.yml", "references.bib", "index.ipynb", "_ext", "_static", "chapters", "figures")
@@ -81,7 +80,7 @@ def picture_as_svg(cell: Any, drawn: Path) -> None:
 def build(source: Path, html: Path, footer: str) -> bool:
     """Build the staged book, warnings as errors, unless ``html`` shows just this already; says whether it went well."""
     library = sorted(
-        [*Path("icl_lib").rglob("*.py"), *Path("studies").rglob("*.py")]
+        [file for folder in ("icl_lib", "book", "studies") for file in Path(folder).rglob("*.py")]
     )  # the reference page shows its docstrings
     facts = [Path("claims.yml"), Path("benchmarks/commands.csv"), rounding.FILE]  # which stand below a chapter's title
     files = [*sorted(source.rglob("*")), *library, *facts, Path("_config.yml"), Path("requirements.lock")]

@@ -11,13 +11,13 @@ import sys
 import pandas as pd
 from joblib import Parallel, delayed
 
+from book.terminal import command
 from icl_lib.errors import Diverged
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig
 from icl_lib.mean_field.regression import PromptConfig
 from icl_lib.mean_field.runs import trained_one
 from icl_lib.mean_field.training import TrainConfig
 from icl_lib.paths import cache_dir, root, write_atomic
-from icl_lib.rerun.terminal import command
 from studies.K10 import RULE, SPACE, configured, setting
 
 TRIALS, SEEDS = 8, (1000, 1001)

@@ -24,14 +24,14 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from icl_lib.claims import load_claims
-from icl_lib.lineage import TABLE, chapter_code, tables, trigger
+from book import execute, registry
+from book.claims import load_claims
+from book.compare import code_cells, texts
+from book.identity import chapter_code, tables
+from book.scoreboard import stale_because, vouched
+from book.terminal import command
+from icl_lib.lineage import TABLE, trigger
 from icl_lib.paths import read_json, write_atomic
-from icl_lib.rerun import book, execute
-from icl_lib.rerun.compare import code_cells
-from icl_lib.rerun.near import texts
-from icl_lib.rerun.terminal import command
-from icl_lib.scoreboard import stale_because, vouched
 from icl_lib.source import WRITTEN
 from icl_lib.validate import require
 from tools import notebooks
@@ -128,12 +128,12 @@ def trainers(before: Path, since: str) -> bool:
 
 def chapter(name: str, before: Path, since: str) -> bool:
     """Vouch for the recorded result of one chapter."""
-    found = book.find(name, Path.cwd())
+    found = registry.find(name, Path.cwd())
     path = found.notebook.relative_to(Path.cwd())
     smaller = notebooks.reduced().get(path)
     parameters, setting = json.dumps(smaller or {}), "recorded" if smaller is None else "reduced"
     recorded = read_json(Path("figures") / found.id / "result.json")["code_hash"]
-    ask = "import sys; from pathlib import Path; from icl_lib.lineage import chapter_code; print(chapter_code(Path(sys.argv[1])))"
+    ask = "import sys; from pathlib import Path; from book.identity import chapter_code; print(chapter_code(Path(sys.argv[1])))"
     if python(before, "-c", ask, str(path)) not in (recorded, vouched().get(recorded, ("",))[0]):
         print(f"{found.id}: its recorded result was stale at {since}, too", file=sys.stderr)
         return False
@@ -160,7 +160,7 @@ def by_tests(names: Sequence[str]) -> bool:
     """
     claims, smaller, tested = load_claims(), notebooks.reduced(), {}
     for name in names:
-        path = book.find(name, Path.cwd()).notebook.relative_to(Path.cwd())
+        path = registry.find(name, Path.cwd()).notebook.relative_to(Path.cwd())
         result = Path("figures") / name / "result.json"
         good = (
             name in claims

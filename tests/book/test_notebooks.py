@@ -1,70 +1,72 @@
-"""The committed notebooks: executed, free of errors and warnings, with described pictures."""
+"""Files below ``chapters/`` that are no chapters stop no command; one that cannot be read is named."""
 
+import json
+import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 
-from icl_lib.rerun import compare
-from tools import notebooks
+from book import cli
+from book.notebooks import chapter_files, read_cells
+from book.registry import chapters, find
+from icl_lib.validate import ConfigError
+from tests.book.toy import make_book
 
-COMMITTED = [*notebooks.chapters(), *notebooks.summaries()]
-RECORDED = [*COMMITTED, *(notebooks.REFERENCES / path.name for path in notebooks.reduced())]
-
-
-@pytest.mark.parametrize("path", RECORDED, ids=str)
-def test_outputs_are_committed_and_clean(path: Path) -> None:
-    notebook = notebooks.load(path)
-    for number, cell in enumerate(notebook.cells, 1):
-        if cell.cell_type != "code" or not cell.source.strip():
-            continue
-        assert cell.execution_count, f"cell {number} has not been executed"
-        for output in cell.outputs:
-            assert output.output_type != "error", f"cell {number} failed: {output.get('evalue')}"
-            assert output.get("name") != "stderr", f"cell {number} wrote to stderr: {output.text[:200]}"
-            assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {}), f"cell {number}: a widget"
-    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    assert counts == sorted(counts), "executed out of order"
+MERGE = '{\n "cells": [\n<<<<<<< HEAD\n  {}\n=======\n>>>>>>> theirs\n'
 
 
-@pytest.mark.parametrize("path", RECORDED, ids=str)
-def test_nothing_personal_is_committed(path: Path) -> None:
-    notebook = notebooks.load(path)
-    assert notebook.metadata.keys() <= {"kernelspec", "language_info", "icl"}
-    assert notebook.metadata.kernelspec.name == "python3"
-    text = path.read_text()
-    assert str(Path.cwd()) not in text
-    assert str(Path.home()) + "/" not in text
+@pytest.fixture
+def cluttered(tmp_path: Path) -> Path:
+    """A book with Jupyter's copy of its chapter, a checkpoint, and what macOS leaves on other file systems."""
+    book = make_book(tmp_path / "book")
+    chapter = book / "chapters/toy/T1_toy.ipynb"
+    (chapter.parent / ".ipynb_checkpoints").mkdir()
+    for name in ("T1_toy-Copy1.ipynb", ".ipynb_checkpoints/T1_toy-checkpoint.ipynb"):
+        shutil.copyfile(chapter, chapter.parent / name)
+    (chapter.parent / "._T1_toy.ipynb").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X\xff")
+    return book
 
 
-@pytest.mark.parametrize("path", notebooks.chapters(), ids=str)
-def test_first_code_cell_holds_the_parameters(path: Path) -> None:
-    first = next(cell for cell in notebooks.load(path).cells if cell.cell_type == "code")
-    assert "parameters" in first.metadata.get("tags", [])
+def test_what_is_no_chapter_is_left_out(cluttered: Path) -> None:
+    (chapter,) = chapters(cluttered)
+    assert chapter_files(cluttered) == [chapter.notebook]
+    assert find("T1", cluttered) == find("t1_toy", cluttered) == chapter
 
 
-@pytest.mark.parametrize("path", COMMITTED, ids=str)
-def test_pictures_have_alt_text(path: Path) -> None:
-    for number, cell in enumerate(notebooks.load(path).cells, 1):
-        if cell.cell_type == "code" and any(
-            mime.startswith("image/") for output in cell.outputs for mime in output.get("data", {})
-        ):
-            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
-            assert len(alt) > 20, f"cell {number} shows a picture without a description"
+def test_a_chapter_with_merge_markers_is_named_and_stops_no_other(
+    cluttered: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(cluttered)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    broken = cluttered / "chapters/toy/T2_other.ipynb"
+    broken.write_text(MERGE)
+    says = f"icl: notebook={str(broken)!r}: must be a notebook, there are merge markers in line 3"
+    for arguments, status, complaint in (
+        (["list"], 0, [f"{says}; it is left out"]),
+        (["list", "T1"], 0, []),
+        (["list", "T2_other"], 2, [says]),
+    ):
+        assert cli.main(arguments) == status
+        out, err = capsys.readouterr()
+        assert err.splitlines() == complaint and ("T1 " in out) == (status == 0)
 
 
-@pytest.mark.parametrize("path", notebooks.chapters(), ids=str)
-def test_some_outputs_are_compared(path: Path) -> None:
-    compared = notebooks.REFERENCES / path.name if path in notebooks.reduced() else path
-    cells = [cell for cell in notebooks.load(compared).cells if cell.source.startswith("# NBVAL_CHECK_OUTPUT")]
-    assert any(cell.outputs for cell in cells), "nbval would compare nothing"
+def test_a_ledger_with_merge_markers_is_named(
+    cluttered: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(cluttered)
+    for file in (cluttered / "chapters/parameters.yml", cluttered / "claims.yml"):
+        file.write_text(f"<<<<<<< HEAD\n{file.read_text()}=======\n>>>>>>> theirs\n")
+        assert cli.main(["list"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"icl: file={str(file)!r}: must be YAML; line 2: ")
 
 
-@pytest.mark.parametrize(("path", "parameters"), notebooks.reduced().items(), ids=str)
-def test_reference_is_of_the_present_chapter(path: Path, parameters: dict[str, object]) -> None:
-    chapter, reference = notebooks.load(path), notebooks.load(notebooks.REFERENCES / path.name)
-    sources = [[cell.source for cell in compare.code_cells(notebook)] for notebook in (chapter, reference)]
-    assert sources[0] == sources[1], "the chapter has changed: run make record"
-    injected = [cell for cell in reference.cells if "injected-parameters" in cell.metadata.get("tags", [])]
-    found: dict[str, object] = {}
-    exec(injected[0].source, found)
-    assert {name: found[name] for name in parameters} == parameters
+@pytest.mark.parametrize("text", ["", "[]", '{"cells": 1}', '{"cells": [{"source": "x"}]}', "\0", MERGE])
+def test_no_notebook_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.ipynb").write_text(text)
+    with pytest.raises(ConfigError, match=r"notebook='.*x\.ipynb': must be a notebook"):
+        read_cells(tmp_path / "x.ipynb")
+    (tmp_path / "x.ipynb").write_text(json.dumps({"cells": []}))
+    assert read_cells(tmp_path / "x.ipynb") == []

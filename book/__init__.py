@@ -1,0 +1,18 @@
+"""The book around the library: the ledger read and judged, what a chapter shows and records, chapters executed again.
+
+`claims` reads ``claims.yml`` and judges by it; a `chapter` measures, shows and records by it; `scoreboard` and `all_results`
+show what was recorded; `registry` knows the chapters and their `parameters`; `identity` says what a chapter's outputs come from.
+
+The command ``icl`` (`cli`, its options in `options`) is a thin front. From a chapter to a result:
+
+- Every run: `registry.find` names the chapter, `point.compute` makes a folder of it: `execute.run` runs the notebook by papermill
+  in a `kernel` that nothing configured outside reaches, `story` tells it as that of a run, `page` makes one HTML file of it, and
+  ``provenance.json`` says where it all comes from.
+- `single.run` does this once, in this process.
+- `sweep.plan` lists the points (`grid`); `sweep.run` has them computed by `workers`, here or on a Dask cluster. Each is a process
+  of its own, `worker`, with the same `point.compute`. `gather` makes one table and figure of them, `report` a page.
+- `verify.verify` runs a chapter too and compares by the rules of `compare`, as nbval does in the tests and ``make record``.
+- `new.new` begins a chapter: `icl new`.
+"""
+
+from icl_lib import source as source  # first: it notes what the files are before they are read

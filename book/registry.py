@@ -1,0 +1,170 @@
+"""The chapters of the book as the command sees them: by id, with title, parameters and measured run time."""
+
+import csv
+import difflib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from book.notebooks import chapter_files, read_cells
+from book.parameters import (
+    Parameter,
+    check_values,
+    ledger_setting,
+    load_table,
+    notebook_parameters,
+    read_parameters,
+)
+from icl_lib.paths import read_yaml
+from icl_lib.validate import ConfigError, require
+
+
+@dataclass(frozen=True)
+class ChapterFile:
+    """One chapter: the claim it measures (or its file's name), its notebook, and what can be changed in it."""
+
+    id: str
+    book: Path
+    notebook: Path
+    title: str
+    entry: Mapping[str, Any]  # of the ledger; empty for a chapter that measures no claim
+    parameters: Mapping[str, Parameter]
+
+    @property
+    def label(self) -> str:
+        """How messages and tables call the chapter, such as ``softmax/L1_in_domain``."""
+        return str(self.notebook.relative_to(self.book / "chapters").with_suffix(""))
+
+    def values(self, given: Mapping[str, object]) -> dict[str, object]:
+        """All parameters: the given values, checked, and defaults.
+
+        Raises:
+            ConfigError: naming chapter, parameter, value and what is allowed.
+        """
+        return check_values(self.parameters, given, f"{self.id}: ")
+
+    def injected(self, values: Mapping[str, object]) -> dict[str, object]:
+        """Those values that are not the notebook's default: what a run has to be told."""
+        default = self.values({})
+        return {name: value for name, value in values.items() if value != default[name]}
+
+    def changed(self, values: Mapping[str, object]) -> dict[str, object]:
+        """Those values that are not of the ledger's setting: with any of them a run is exploratory."""
+        setting = ledger_setting(self.book, self.id, self.notebook)
+        return {name: value for name, value in values.items() if value != setting[name]}
+
+
+def ledger(book: Path) -> dict[str, dict[str, Any]]:
+    """The entries of ``claims.yml``, read without the library that judges them."""
+    entries = read_yaml(book / "claims.yml") or {}
+    require(isinstance(entries, dict), "file", str(book / "claims.yml"), "a mapping from claims to their entries")
+    return dict(entries)
+
+
+def chapters(book: Path) -> list[ChapterFile]:
+    """All chapters in the order of the ledger, then those that measure no claim; pages without parameters are none.
+
+    A file that is no notebook is left out, with a warning that names it.
+    """
+    entries, table, found = ledger(book), load_table(book), []
+    for notebook in _ordered(entries, book):
+        try:
+            if chapter := _chapter(notebook, book, entries, table):
+                found.append(chapter)
+        except ConfigError as error:
+            warnings.warn(f"{error}; it is left out", stacklevel=2)
+    return found
+
+
+def _id(notebook: Path, book: Path, entries: Mapping[str, Any]) -> str:
+    """The claim that a notebook measures, or the name of its file."""
+    label = notebook.relative_to(book).with_suffix("").as_posix()
+    return next((id for id, entry in entries.items() if entry.get("chapter") == label), notebook.stem)
+
+
+def _ordered(entries: Mapping[str, Any], book: Path) -> list[Path]:
+    """The files of chapters in the order of the ledger."""
+    place = {id: number for number, id in enumerate(entries)}
+    return sorted(chapter_files(book), key=lambda file: (place.get(_id(file, book, entries), len(place)), file))
+
+
+def _chapter(
+    notebook: Path, book: Path, entries: Mapping[str, Any], table: Mapping[str, dict[str, str]]
+) -> ChapterFile | None:
+    """What a notebook says of itself; None if it has no parameters."""
+    if not notebook_parameters(notebook):
+        return None
+    id, label = _id(notebook, book, entries), notebook.relative_to(book / "chapters").with_suffix("").as_posix()
+    entry, known = entries.get(id, {}), read_parameters(notebook, table.get(label, {}))
+    return ChapterFile(id, book, notebook, entry.get("title") or _heading(notebook), entry, known)
+
+
+def _heading(notebook: Path) -> str:
+    """The first heading of a notebook."""
+    cells = read_cells(notebook)
+    lines = ("".join(cell["source"]).partition("\n")[0] for cell in cells if cell["cell_type"] == "markdown")
+    return next((line.lstrip("# ") for line in lines if line.startswith("#")), notebook.stem)
+
+
+def find_file(name: str, book: Path, others: Sequence[str] = ()) -> Path:
+    """The notebook of a chapter by its claim (``L1``), its file's name (``L1_in_domain``) or its path; upper or lower case.
+
+    Args:
+        others: names that would have been understood as well, for the message.
+
+    Raises:
+        ConfigError: for a name that no chapter has, with the nearest ones.
+    """
+    entries = ledger(book)
+    wanted, names = name.removeprefix("chapters/").removesuffix(".ipynb"), list(others)
+    for file in _ordered(entries, book):
+        label, id = file.relative_to(book / "chapters").with_suffix("").as_posix(), _id(file, book, entries)
+        if wanted.lower() in (id.lower(), file.stem.lower(), label.lower()):
+            return file
+        names.append(id)
+    near = difflib.get_close_matches(wanted, [*names, *(file.stem for file in chapter_files(book))], n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise ConfigError(f"chapter={name!r}: must be one of {', '.join(names)}{hint}")
+
+
+def find(name: str, book: Path) -> ChapterFile:
+    """A chapter by any name that `find_file` knows.
+
+    Raises:
+        ConfigError: for a name that no chapter has, and for a page without parameters.
+    """
+    found = _chapter(find_file(name, book), book, ledger(book), load_table(book))
+    if found is None:
+        raise ConfigError(f"chapter={name!r}: must be a chapter with parameters, which this page has not")
+    return found
+
+
+def run_seconds(chapter: ChapterFile) -> float | None:
+    """Measured run time at the default setting: this machine's last build if there is one, else the recorded one."""
+    built = chapter.book / "_build" / "book" / "run" / "chapters" / f"{chapter.label}.ipynb"
+    try:
+        return float(json.loads(built.read_text(encoding="utf-8"))["metadata"]["icl_book"]["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):  # none, half of one, or of another version
+        pass
+    return recorded_seconds(chapter)
+
+
+def recorded_seconds(chapter: ChapterFile) -> float | None:
+    """Run time at the default setting as committed in ``benchmarks/commands.csv``, or None if it has not been measured."""
+    names = (chapter.label, f"make book CHAPTER={chapter.notebook.stem}")  # the latter of a heavy chapter, timed alone
+    recorded = chapter.book / "benchmarks" / "commands.csv"
+    if recorded.is_file():
+        with recorded.open(encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row["command"] in names:
+                    return float(row["seconds"])
+    return None
+
+
+def cell_count(chapter: ChapterFile) -> int:
+    """How many code cells a run executes."""
+    cells = read_cells(chapter.notebook)
+    return sum(cell["cell_type"] == "code" and bool("".join(cell["source"]).strip()) for cell in cells)
