@@ -1,6 +1,7 @@
 """One notebook executed by papermill, and the stamp that says on what it ran."""
 
 import datetime
+import logging
 import os
 import platform
 import re
@@ -114,6 +115,7 @@ def run(
 
     from book import kernel
 
+    logging.getLogger("papermill").addHandler(logging.NullHandler())  # what went wrong is returned
     started, cache = time.monotonic(), cache_dir()  # which may have something to say
     require(not cache.exists() or cache.is_dir(), "ICL_BOOK_CACHE", str(cache), "a folder, for trained models")
     about = {"commit": commit(source.parent), "date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}"}

@@ -118,7 +118,8 @@ class Copy:
         (self.book / "tests").symlink_to(root() / "tests")  # `reliability.chapter` reads settings there
         uncompiled = shutil.ignore_patterns("__pycache__")
         self.library = Path(shutil.copytree(root() / "icl_lib", self.book / "icl_lib", ignore=uncompiled))
-        shutil.copytree(root() / "studies", self.book / "studies", ignore=uncompiled)
+        for package in ("studies", "book"):
+            shutil.copytree(root() / package, self.book / package, ignore=uncompiled)
         self.own = {name: (self.library / name).read_text(encoding="utf-8") for name, _, _ in EDITS.values()}
         self.known: dict[str, list[object]] = {}
         self.clashes: list[str] = []

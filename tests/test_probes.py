@@ -90,7 +90,7 @@ def test_every_line_that_a_trainer_can_reach_is_run() -> None:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("copy")
-    for name in ("icl_lib", "tools"):
+    for name in ("icl_lib", "book", "tools"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 

@@ -20,6 +20,7 @@ from book.notebooks import COPY
 from book.page import provenance_as_legend
 from icl_lib.figures import DPI
 from icl_lib.locks import locked
+from icl_lib.source import PACKAGES
 from tools import notebooks
 
 BOOK = ("_toc.yml", "references.bib", "index.ipynb", "_ext", "_static", "chapters", "figures")
@@ -79,9 +80,7 @@ def picture_as_svg(cell: Any, drawn: Path) -> None:
 
 def build(source: Path, html: Path, footer: str) -> bool:
     """Build the staged book, warnings as errors, unless ``html`` shows just this already; says whether it went well."""
-    library = sorted(
-        [file for folder in ("icl_lib", "book", "studies") for file in Path(folder).rglob("*.py")]
-    )  # the reference page shows its docstrings
+    library = [file for folder in PACKAGES for file in sorted(Path(folder).rglob("*.py"))]  # whose docstrings are shown
     facts = [Path("claims.yml"), Path("benchmarks/commands.csv"), rounding.FILE]  # which stand below a chapter's title
     files = [*sorted(source.rglob("*")), *library, *facts, Path("_config.yml"), Path("requirements.lock")]
     stamp, done = html.with_suffix(".digest"), notebooks.digest(files) + footer

@@ -40,7 +40,7 @@ def test_a_run_in_a_locale_of_ascii(greek: Path, tmp_path: Path) -> None:
 
 def test_every_text_file_is_read_and_written_with_its_encoding() -> None:
     """`read_text()` and its like take that of the locale."""
-    folders = ("icl_lib", "tools", "benchmarks", "reliability", "_ext")
+    folders = ("icl_lib", "book", "studies", "tools", "benchmarks", "reliability", "_ext")
     files = [
         LIBRARY / "dodo.py",
         LIBRARY / "conftest.py",

@@ -48,7 +48,7 @@ def edit(path: Path, old: str, new: str) -> None:
 @pytest.fixture
 def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A book of two chapters with the real tools and library."""
-    for name in ("tools", "icl_lib"):
+    for name in ("tools", "icl_lib", "book"):
         shutil.copytree(name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile("dodo.py", tmp_path / "dodo.py")
     (tmp_path / "requirements.lock").write_text("")
