@@ -15,6 +15,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
+from icl_lib.source import PACKAGES
+
 LITERAL = re.compile(r"(``.+?``|`[^`]+`)")
 FUNCTION = re.compile(r"<(?:function|class) '?(?:\w+\.)*(\w+)'?>")
 EXCEPTION = re.compile(r"    (\w+):")
@@ -25,7 +27,7 @@ def reference(text: str, known: Mapping[str, Any]) -> str:
     """What stands in backquotes: a link if it is a name of the library that the module knows, or a module beside it."""
     thing: Any = known.get(text)
     public = (isclass(thing) or isroutine(thing)) and not text.startswith("_")
-    if public and thing.__module__.split(".")[0] in ("icl_lib", "book", "studies"):
+    if public and thing.__module__.split(".")[0] in PACKAGES:
         return f":py:obj:`~{thing.__module__}.{thing.__qualname__}`"
     if re.fullmatch(r"\w+\.py", text) and "__file__" in known and Path(known["__file__"]).with_name(text).is_file():
         return f":py:mod:`{text} <{known['__name__'].rpartition('.')[0]}.{text.removesuffix('.py')}>`"

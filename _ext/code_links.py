@@ -8,7 +8,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
-PACKAGES = ("icl_lib", "book", "studies")
+from icl_lib.lineage.reach import resolved
+from icl_lib.source import PACKAGES, module_file
+
 BLOCK = re.compile(r'(<div class="highlight-(?:ipython3|python) .*?<pre>)(.*?)(</pre>)', re.S)
 # A name as the highlighter writes it, with an attribute if it has one; not what follows a dot or stands before a "=".
 WORD = r'<span class="(?:n|nn|nc|nf)">([\w.]+)</span>'
@@ -17,12 +19,20 @@ NAME = re.compile(
 )
 
 
+def defined(module: str, name: str) -> str:
+    """Where a name is defined, which its package may only pass on."""
+    inner = f"{module}.{name}"
+    if module_file(module) is None or module_file(inner):
+        return inner
+    return ".".join(min(resolved((module, name))))
+
+
 def imports(tree: ast.AST) -> dict[str, str]:
     """What names stand for that come from the library."""
     found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
-            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {alias.asname or alias.name: defined(node.module or "", alias.name) for alias in node.names}
             found[node.module or ""] = node.module or ""
     return found
 

@@ -14,11 +14,11 @@ from benchmarks import bound, module
 from benchmarks.case import Case, Size, distance, sizes
 from benchmarks.training import MEMBERS, configs_of
 from icl_lib.softmax.descent import stacked_patterns
-from icl_lib.softmax.evaluate import BLOCK, evaluate_params
+from icl_lib.softmax.measure import BLOCK, evaluate_params
 from icl_lib.softmax.model import Params
 from icl_lib.softmax.patterns import Patterns, draw_patterns
 from icl_lib.softmax.prompts import sample_prompts, task_table
-from icl_lib.softmax.train import TrainConfig, initial_state, train_steps
+from icl_lib.softmax.training import TrainConfig, initial_state, train_steps
 
 PROMPTS, TRAINED = 4_000, 100  # prompts of a model; steps after which it is evaluated
 FEW_PROMPTS, FEW_MODELS = 1_000, 2  # of the other axis

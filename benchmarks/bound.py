@@ -1,6 +1,6 @@
 """What one training step costs at the least: arithmetic, bytes and random numbers; ``machine`` times the rates."""
 
-from icl_lib.softmax.train import TrainConfig
+from icl_lib.softmax.training import TrainConfig
 
 
 def products(config: TrainConfig) -> list[tuple[int, int, int]]:

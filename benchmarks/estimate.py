@@ -12,7 +12,7 @@ from benchmarks.results import times
 from benchmarks.training import configs_of
 from icl_lib.softmax.deep import initial_params, train_deep
 from icl_lib.softmax.descent import stacked_patterns
-from icl_lib.softmax.train import CHUNK, initial_state, train_steps
+from icl_lib.softmax.training import CHUNK, initial_state, train_steps
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from icl_lib.softmax.model import Params
 from icl_lib.softmax.patterns import Patterns, draw_patterns
 from icl_lib.softmax.prompts import Prompts, sample_prompts, task_table
-from icl_lib.softmax.train import CHUNK, TrainConfig
+from icl_lib.softmax.training import CHUNK, TrainConfig
 
 
 class Dense(NamedTuple):

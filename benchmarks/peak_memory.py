@@ -13,7 +13,7 @@ from benchmarks.exact_loss import setting
 from benchmarks.stacked import stack, vmap_run
 from icl_lib.mean_field.train_features import Trainer
 from icl_lib.mean_field.transformer import step
-from icl_lib.softmax.train import CHUNK, initial_state, train_steps
+from icl_lib.softmax.training import CHUNK, initial_state, train_steps
 
 Call = Callable[[Size], object]
 REFS = Path("/proc/self/clear_refs")

@@ -19,14 +19,14 @@ from book.terminal import command
 from icl_lib.paths import write_atomic
 from icl_lib.softmax import gpt, model
 from icl_lib.softmax.descent import stacked_patterns
-from icl_lib.softmax.evaluate import BLOCK
 from icl_lib.softmax.gpt import GPTConfig, init_gpt
+from icl_lib.softmax.measure import BLOCK
 from icl_lib.softmax.model import ModelConfig, init_params
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.pruning import keep, magnitude, prune
 from icl_lib.softmax.tasks import all_tasks
-from icl_lib.softmax.train import TrainConfig
+from icl_lib.softmax.training import TrainConfig
 from studies.Q3 import gpt_magnitude, keep_in_layers, prune_gpt, take, take_gpt
 
 FILE = Path(__file__).with_suffix(".csv")

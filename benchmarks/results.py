@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmarks import bound
 from benchmarks.training import MEMBERS, configs_of
-from icl_lib.softmax.train import TrainConfig
+from icl_lib.softmax.training import TrainConfig
 
 FILE = Path(__file__).with_name("results.csv")
 APART = "default allocator"  # ends the name of what was timed without an allocator that keeps large blocks

@@ -9,7 +9,7 @@ from benchmarks.case import Case, Size, distance, sizes
 from benchmarks.training import BATCH, MEMBERS, configs_of, draw, member
 from icl_lib.rng import generator
 from icl_lib.softmax.patterns import draw_patterns
-from icl_lib.softmax.train import CHUNK, TrainConfig
+from icl_lib.softmax.training import CHUNK, TrainConfig
 
 AXES = [*sizes("models", MEMBERS), *sizes("prompts", CHUNK * BATCH)]
 UNIT = "s per draw for all models"

@@ -13,12 +13,12 @@ from benchmarks import bound, module
 from benchmarks.case import Case, Size, counted, distance, relative, sizes
 from benchmarks.stacked import Run, jax_run, stack, vmap_run
 from icl_lib.softmax.descent import stacked_patterns
-from icl_lib.softmax.evaluate import select
+from icl_lib.softmax.measure import select
 from icl_lib.softmax.model import ModelConfig, Params, backward, hinge
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import CHUNK, TrainConfig, initial_state, train_steps
+from icl_lib.softmax.training import CHUNK, TrainConfig, initial_state, train_steps
 
 MEMBERS, BATCH, WIDTH, CONTEXT = 10, 128, 100, 20
 AXES = [*sizes("models", MEMBERS), *sizes("batch", BATCH), *sizes("m", WIDTH, even=True), *sizes("l", CONTEXT, least=2)]

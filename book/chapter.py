@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from book.cells import EDITED, Cells
 from book.claims import Measured, load_claims, result_json
+from book.claims import if_measurable as if_measurable
 from book.identity import chapter_code, check_trains, tables
 from book.markdown import as_text
 from book.notebooks import declared, declared_files

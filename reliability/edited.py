@@ -29,7 +29,7 @@ WAYS = ("in place", "renamed", "times put back")
 TRAINING = """
 from icl_lib.softmax import cache
 from icl_lib.softmax.tasks import uniform_cover, unseen
-from icl_lib.softmax.train import TrainConfig
+from icl_lib.softmax.training import TrainConfig
 configs = [TrainConfig(uniform_cover(6, 3, s), seed=s, batch_size=16, n_steps=800) for s in range(3)]
 models = cache.trained(configs, save_every=20)
 """
@@ -40,7 +40,7 @@ from icl_lib.paths import root, write_json
 chapter = Chapter("T1", globals())
 folder = chapter.folder
 {TRAINING}
-from icl_lib.softmax.evaluate import evaluate
+from icl_lib.softmax.measure import evaluate
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.stats import mean_interval
 table = evaluate(models, [unseen(c.tasks, 6) for c in configs], PromptConfig(alpha), 100)

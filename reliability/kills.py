@@ -23,7 +23,7 @@ import torch
 
 from icl_lib.mean_field import runs
 from icl_lib.mean_field.births import BirthDeath, births
-from icl_lib.mean_field.flow import Change, FlowConfig, State, flow, start
+from icl_lib.mean_field.flows import Change, FlowConfig, State, flow, start
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig
 from icl_lib.mean_field.regression import PromptConfig
 from icl_lib.mean_field.training import TrainConfig

@@ -11,7 +11,7 @@ import torch
 from icl_lib.mean_field import two_timescales
 from icl_lib.mean_field.births import BirthDeath, births
 from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.flow import FlowConfig, flow, start
+from icl_lib.mean_field.flows import FlowConfig, flow, start
 from icl_lib.mean_field.joint import Joint, joint_flow
 from icl_lib.mean_field.landscape import covariances
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
@@ -27,7 +27,7 @@ from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.stack import StackConfig
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import TrainConfig, initial_state, train, train_steps
+from icl_lib.softmax.training import TrainConfig, initial_state, train, train_steps
 from studies import K7 as tails
 
 NAN = float("nan")

@@ -8,7 +8,7 @@ from typing import Any
 from icl_lib.mean_field import runs
 from icl_lib.mean_field.births import BirthDeath, births
 from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.flow import Change, FlowConfig, flow, start
+from icl_lib.mean_field.flows import Change, FlowConfig, flow, start
 from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
 from icl_lib.mean_field.modified import Modification

@@ -5,13 +5,13 @@ from typing import Any
 
 from icl_lib.softmax.cache import trained
 from icl_lib.softmax.deep import DeepConfig, trained_deep
-from icl_lib.softmax.evaluate import evaluate
 from icl_lib.softmax.gpt import GPTConfig
+from icl_lib.softmax.measure import evaluate
 from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.stack import StackConfig
-from icl_lib.softmax.train import TrainConfig
+from icl_lib.softmax.training import TrainConfig
 from reliability.configs import Run, Space
 from reliability.solvers import ONE_LAYER
 

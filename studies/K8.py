@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy.stats import t as student
 
-from icl_lib.mean_field.flow import FlowConfig, flow, start
+from icl_lib.mean_field.flows import FlowConfig, flow, start
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.measure import Particles
 from icl_lib.stats import Interval

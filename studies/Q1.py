@@ -26,7 +26,7 @@ from icl_lib.softmax.mechanism import is_small, neurons
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.pruning import prune
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.train import initial_state
+from icl_lib.softmax.training import initial_state
 from icl_lib.stats import mean_interval
 from icl_lib.validate import require, require_number
 

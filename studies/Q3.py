@@ -18,7 +18,7 @@ from icl_lib.softmax.model import Params
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import Prompts
 from icl_lib.softmax.pruning import keep
-from icl_lib.softmax.train import TrainConfig, initial_state, train
+from icl_lib.softmax.training import TrainConfig, initial_state, train
 from icl_lib.validate import require
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.mean_field.escape import escape_times
-from icl_lib.mean_field.flow import Change, FlowConfig, State, flow, start
+from icl_lib.mean_field.flows import Change, FlowConfig, State, flow, start
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import covariances, trace
 from icl_lib.mean_field.measure import Particles

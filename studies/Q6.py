@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from icl_lib.mean_field.flow import Change, State
+from icl_lib.mean_field.flows import Change, State
 from icl_lib.mean_field.hessian import dense_blocks
 from icl_lib.mean_field.integrate import capped, euler, speed2
 from icl_lib.mean_field.kernels import Kernel

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.mean_field.births import BirthDeath, births
-from icl_lib.mean_field.flow import State
+from icl_lib.mean_field.flows import State
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import NonFinite, velocity
 from icl_lib.mean_field.measure import (

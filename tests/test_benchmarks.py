@@ -28,7 +28,7 @@ from icl_lib.softmax.descent import stacked_patterns
 from icl_lib.softmax.model import forward
 from icl_lib.softmax.prompts import sample_prompts, task_table
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import TrainConfig, initial_state, train_steps
+from icl_lib.softmax.training import TrainConfig, initial_state, train_steps
 
 CONFIG = TrainConfig(tasks=uniform_cover(6, 3, 4), seed=4, batch_size=32)
 N_STEPS = 20

@@ -23,7 +23,7 @@ from icl_lib.softmax.ood import FRAMES
 from icl_lib.softmax.patterns import PatternConfig, draw_patterns, out_of_domain
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.stack import StackConfig
-from icl_lib.softmax.train import TrainConfig
+from icl_lib.softmax.training import TrainConfig
 from icl_lib.validate import ConfigError
 
 COMMON = ["m", "beta", "step_size", "n_steps", "batch_size", "n_tasks", "n_idr", "n_idi", "kappa_max"]

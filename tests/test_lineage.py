@@ -182,15 +182,15 @@ def test_definitions_of_the_same_name_cannot_change_places(of: Callable[..., str
 
 
 def test_names_that_are_none() -> None:
-    for name in ("icl_lib.softmax.train.trian", "icl_lib.nothing.train", "train"):
+    for name in ("icl_lib.softmax.training.trian", "icl_lib.nothing.train", "train"):
         with pytest.raises(ConfigError, match=f"name='{name}'"):
             lineage.trigger(name)
 
 
 def test_what_the_trainer_reaches_of_the_library() -> None:
-    found = {f"{where}.{name}" for where, name in reach.reached([("icl_lib.softmax.train", "train")])}
+    found = {f"{where}.{name}" for where, name in reach.reached([("icl_lib.softmax.training", "train")])}
     assert {"icl_lib.softmax.model.backward", "icl_lib.softmax.attention.SHORT", "icl_lib.rng.stream_seed"} <= found
-    assert "icl_lib.softmax.train.TrainConfig" in found  # known by its type
+    assert "icl_lib.softmax.training.TrainConfig" in found  # known by its type
     assert not {name for name in found if name.startswith(("icl_lib.stats", "icl_lib.mean_field"))}
 
 

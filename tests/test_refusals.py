@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.flow import FlowConfig, flow, start
+from icl_lib.mean_field.flows import FlowConfig, flow, start
 from icl_lib.mean_field.hessian import extreme_eigenvalues, gradient_and_hessian, hessian_product
 from icl_lib.mean_field.landscape import covariances, velocity
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, member, teachers
@@ -17,7 +17,7 @@ from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.pruning import keep
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
-from icl_lib.softmax.train import TrainConfig, initial_state, train
+from icl_lib.softmax.training import TrainConfig, initial_state, train
 from icl_lib.validate import ConfigError
 
 TEACHER = teachers([TeacherConfig(n=2, d=4, k=2)], Erf())

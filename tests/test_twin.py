@@ -15,7 +15,7 @@ from icl_lib.softmax.cache import ensemble_key
 from icl_lib.softmax.deep import DeepConfig, initial_params
 from icl_lib.softmax.stack import StackConfig
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import TrainConfig, initial_state, train
+from icl_lib.softmax.training import TrainConfig, initial_state, train
 from icl_lib.twin import SIZE, VARIABLE, twinned
 from reliability import twins
 

@@ -14,7 +14,7 @@ from icl_lib.softmax.model import Params
 from icl_lib.softmax.patterns import ood_mixing, out_of_domain
 from icl_lib.softmax.pruning import random
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import TrainConfig, config_json, initial_state, train
+from icl_lib.softmax.training import TrainConfig, config_json, initial_state, train
 
 FILE = Path("_static/play/model.js")
 CONFIG = TrainConfig(tasks=uniform_cover(6, 3, 0), seed=0)  # L1's default setting, its first seed

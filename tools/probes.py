@@ -20,7 +20,7 @@ from icl_lib.mean_field.measure import InitConfig, TeacherConfig
 from icl_lib.mean_field.modified import Modification
 from icl_lib.mean_field.regression import PromptConfig as Regression
 from icl_lib.mean_field.training import TrainConfig as FeatureConfig
-from icl_lib.softmax import train
+from icl_lib.softmax import training
 from icl_lib.softmax.deep import DeepConfig, train_deep
 from icl_lib.softmax.gpt import GPTConfig
 from icl_lib.softmax.model import ModelConfig
@@ -45,14 +45,16 @@ class Trainer(NamedTuple):
 
 
 SMALL = PatternConfig(5, 4, 2.0, d_x=11, d_y=3)
-ONE = train.TrainConfig(uniform_cover(5, 2, 0), 3, SMALL, PromptConfig(), ModelConfig(10, a_scale=0.1), 9, n_steps=11)
+ONE = training.TrainConfig(
+    uniform_cover(5, 2, 0), 3, SMALL, PromptConfig(), ModelConfig(10, a_scale=0.1), 9, n_steps=11
+)
 
 
 def one_layer() -> Probe:
     """The one-layer Transformer; 11 steps are one chunk of prompts and a part of another."""
 
-    def ends(*configs: train.TrainConfig) -> list[Tensor]:
-        done = train.train(configs)
+    def ends(*configs: training.TrainConfig) -> list[Tensor]:
+        done = training.train(configs)
         return [*done.params, done.losses, done.patterns.basis]
 
     other = replace(ONE, seed=4, step_size=2.0, tasks=uniform_cover(5, 3, 1), prompts=PromptConfig(1.0, 20, 0.0))
@@ -67,9 +69,9 @@ def one_layer() -> Probe:
     yield "attention frozen", ends(replace(ONE, train_attention=False), ONE)
     yield "large batch", ends(replace(ONE, batch_size=300, n_steps=3, patterns=PatternConfig(5)))
     seen: list[Tensor] = []
-    begun = train.train_steps([ONE], train.initial_state([ONE]), 5, on_step=lambda p: seen.append(p.w_o.clone()))
+    begun = training.train_steps([ONE], training.initial_state([ONE]), 5, on_step=lambda p: seen.append(p.w_o.clone()))
     yield "on every step", seen
-    done = train.train([ONE], begun, every=2, on_progress=lambda state: seen.append(state.params.w_qkv.clone()))
+    done = training.train([ONE], begun, every=2, on_progress=lambda state: seen.append(state.params.w_qkv.clone()))
     yield "resumed", [*seen, *done.params, done.losses]
 
 
@@ -168,7 +170,7 @@ def features() -> Probe:
 
 
 TRAINERS = {
-    "one layer": Trainer("icl_lib.softmax.train.train", one_layer),
+    "one layer": Trainer("icl_lib.softmax.training.train", one_layer),
     "deep": Trainer("icl_lib.softmax.deep.train_deep", deep),
     "features": Trainer("icl_lib.mean_field.train_features.train_one", features),
 }

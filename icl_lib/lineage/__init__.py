@@ -73,7 +73,7 @@ def trigger(*names: str) -> str:
     """Changes when what functions reach may compute something else.
 
     Args:
-        names: such as ``icl_lib.softmax.train.train``.
+        names: such as ``icl_lib.softmax.training.train``.
 
     Raises:
         icl_lib.source.CodeChanged: if it is not the code that runs.

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from icl_lib.mean_field.flow import Change, State
+from icl_lib.mean_field.flows import Change, State
 from icl_lib.mean_field.measure import InitConfig, Particles, initial_particles
 from icl_lib.rng import generator, stream_seed
 from icl_lib.validate import require, require_integer, require_number

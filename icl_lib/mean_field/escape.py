@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.flow import FlowConfig, flow, start
+from icl_lib.mean_field.flows import FlowConfig, flow, start
 from icl_lib.mean_field.hessian import hessian_kernel
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.measure import Particles, stack

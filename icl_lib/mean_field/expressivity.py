@@ -18,7 +18,7 @@ from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.erf_sum import ErfSum, sigmoid, tanh
 from icl_lib.mean_field.features import model_covariances, model_moments, raw_inputs
 from icl_lib.mean_field.finite_prompts import best_loss_n
-from icl_lib.mean_field.flow import FlowConfig, flow, start
+from icl_lib.mean_field.flows import FlowConfig, flow, start
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import loss, trace
 from icl_lib.mean_field.measure import Particles, covariance, member

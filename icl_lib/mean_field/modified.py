@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from icl_lib.mean_field.births import BirthDeath, births
-from icl_lib.mean_field.flow import State
+from icl_lib.mean_field.flows import State
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.measure import Particles
 from icl_lib.mean_field.perturb import displace, isotropic

@@ -1,11 +1,9 @@
 """In-context regression prompts: x ~ N(0, I_d), y a function of f°(x) and of the prompt's own vector v.
 
 The family that models train on is y = v^T f°(x) with v ~ N(0, I_k0) (Kim & Suzuki 2024, setting); others only test what
-was learned. A new one is a function of f° and v under a name::
+was learned. A new one is a function of f° at m inputs of P prompts and each prompt's v, under a name in ``TASKS``::
 
-    @task("product")
-    def product(f, v):
-        return f[..., 0] * f[..., 1]
+    TASKS["product"] = lambda f, v: f[..., 0] * f[..., 1]
 
 Prompts are drawn batch by batch, each from its own stream, and never kept: 10 000 of them would take 800 MB.
 """
@@ -21,43 +19,30 @@ from torch import Tensor
 from icl_lib.mean_field.activations import activation, network
 from icl_lib.mean_field.measure import Particles
 from icl_lib.rng import generator
-from icl_lib.validate import ConfigError, require, require_choice, require_integer, require_number
+from icl_lib.validate import require, require_choice, require_integer, require_number
 
 LAWS = ("gaussian", "sphere", "sign")
 CENTRE = 2**17  # inputs over which the mean of a centred task is taken
 
 Task = Callable[[Float[Tensor, "P m k0"], Float[Tensor, "P k0"]], Float[Tensor, "P m"]]
-TASKS: dict[str, Task] = {}
 
 
-def task(name: str) -> Callable[[Task], Task]:
-    """Register a task family: f° at m inputs of P prompts and each prompt's v, to labels."""
-
-    def register(function: Task) -> Task:
-        if name in TASKS:
-            raise ConfigError(f"task={name!r}: must be a new name; {', '.join(map(repr, TASKS))} exist")
-        TASKS[name] = function
-        return function
-
-    return register
-
-
-@task("linear")
 def linear(f: Float[Tensor, "P m k0"], v: Float[Tensor, "P k0"]) -> Float[Tensor, "P m"]:
     """v^T f°."""
     return (f @ v[..., None])[..., 0]
 
 
-@task("max")
 def largest(f: Float[Tensor, "P m k0"], v: Float[Tensor, "P k0"]) -> Float[Tensor, "P m"]:
     """max_j f°_j."""
     return f.amax(-1)
 
 
-@task("squared_norm")
 def squared_norm(f: Float[Tensor, "P m k0"], v: Float[Tensor, "P k0"]) -> Float[Tensor, "P m"]:
     """|f°|^2."""
     return f.square().sum(-1)
+
+
+TASKS: dict[str, Task] = {"linear": linear, "max": largest, "squared_norm": squared_norm}
 
 
 @dataclass(frozen=True)

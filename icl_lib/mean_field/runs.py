@@ -26,7 +26,7 @@ from icl_lib.validate import require, require_integer
 
 Run = tuple[State, pd.DataFrame]
 Report = Callable[[TrainConfig, State], None]
-TRAINER = "icl_lib.mean_field.train_features.train_one"
+TRAINER = f"{train_one.__module__}.{train_one.__name__}"
 WHOLE = ("epoch", "step", "shortened")  # columns of the history that are integers
 
 

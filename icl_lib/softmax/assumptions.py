@@ -1,7 +1,7 @@
 """Giving up Paper L's data assumptions one by one: orthogonal patterns, a small irrelevant part, clean labels.
 
 The model, its gradient and its random streams are those of Part I; without a change its results are those of
-``softmax.train`` and ``softmax.evaluate``. The constructions are ours.
+`training.train` and `measure.evaluate`. The constructions are ours.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ from torch import Tensor
 from icl_lib.rng import generator
 from icl_lib.softmax import model
 from icl_lib.softmax.descent import Ensemble, descend, stacked_patterns
-from icl_lib.softmax.evaluate import evaluate_params, judged
+from icl_lib.softmax.measure import evaluate_params, judged
 from icl_lib.softmax.model import Activations, Params
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.train import TrainConfig, batches, initial_state, sgd
+from icl_lib.softmax.training import TrainConfig, batches, initial_state, sgd
 from icl_lib.validate import require, require_integer, require_number
 
 
@@ -104,7 +104,7 @@ def train_under(
     assumed: Sequence[Assumptions],
     backward: Callable[..., tuple[Activations, Params]] = model.backward,
 ) -> Ensemble:
-    """``softmax.train`` on changed data, one ``Assumptions`` per member; their K takes the place of the config's.
+    """`training.train` on changed data, one ``Assumptions`` per member; their K takes the place of the config's.
 
     ``backward`` is that of the model: another one trains another model with the same weights on the same prompts.
 
@@ -144,7 +144,7 @@ def evaluate_under(
     n_prompts: int = 4_000,
     forward: Callable[..., Activations] = model.forward,
 ) -> pd.DataFrame:
-    """``softmax.evaluate`` on changed data: the same columns, on the held-out streams "eval" and, for flips, "check".
+    """`measure.evaluate` on changed data: the same columns, on the held-out streams "eval" and, for flips, "check".
 
     attention is the share of the absolute attention weights, so that it also says something where these have signs.
 

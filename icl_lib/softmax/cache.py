@@ -14,10 +14,10 @@ from icl_lib.paths import cache_dir
 from icl_lib.provenance import moving
 from icl_lib.softmax.descent import Ensemble, State, stacked_patterns
 from icl_lib.softmax.model import Params
-from icl_lib.softmax.train import TrainConfig, config_json, train
+from icl_lib.softmax.training import TrainConfig, config_json, train
 from icl_lib.store import kept, load_tensors, save_tensors
 
-TRAINER = "icl_lib.softmax.train.train"
+TRAINER = f"{train.__module__}.{train.__name__}"
 
 
 def ensemble_key(configs: Sequence[Any], trainer: str = TRAINER) -> str:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from icl_lib.softmax.descent import Ensemble, State, stacked_patterns
-from icl_lib.softmax.evaluate import evaluate
+from icl_lib.softmax.measure import evaluate
 from icl_lib.softmax.model import Params, forward, hinge
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.train import CHUNK, TrainConfig, initial_state, train, train_steps
+from icl_lib.softmax.training import CHUNK, TrainConfig, initial_state, train, train_steps
 from icl_lib.validate import require
 
 CHECK = 512  # prompts on which the loss is followed from step to step

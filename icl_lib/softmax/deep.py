@@ -18,7 +18,7 @@ from icl_lib.softmax.network import Network, initialised
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.train import check_run
+from icl_lib.softmax.training import check_run
 from icl_lib.validate import require, require_choice, require_integer, require_members
 
 TRAINER = "icl_lib.softmax.deep.train_deep"

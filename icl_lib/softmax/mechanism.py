@@ -14,12 +14,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from icl_lib.softmax.descent import Ensemble, State
-from icl_lib.softmax.evaluate import BLOCK
+from icl_lib.softmax.measure import BLOCK
 from icl_lib.softmax.model import Params, forward
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.train import TrainConfig, initial_state, train
+from icl_lib.softmax.training import TrainConfig, initial_state, train
 
 
 class Snapshots(NamedTuple):

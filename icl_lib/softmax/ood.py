@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.rng import generator
-from icl_lib.softmax.evaluate import evaluate_params, select
+from icl_lib.softmax.measure import evaluate_params, select
 from icl_lib.softmax.patterns import Patterns, build_patterns, orthonormal, out_of_domain, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.tasks import Tasks, all_tasks
@@ -126,7 +126,7 @@ def evaluate_ood(
             which no orthonormal mixing exists.
         TypeError: for an option that neither knows.
 
-    >>> from icl_lib.softmax.train import TrainConfig, train
+    >>> from icl_lib.softmax.training import TrainConfig, train
     >>> from icl_lib.softmax.tasks import uniform_cover
     >>> ensemble = train([TrainConfig(uniform_cover(6, 3, s), seed=s, n_steps=2) for s in range(3)])
     >>> table = evaluate_ood(ensemble, PromptConfig(n_context=8), s1=1.2, n_frames=2, n_prompts=10, block=10)

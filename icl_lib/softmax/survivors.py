@@ -28,7 +28,7 @@ def survivors(train: Callable[[Sequence[Any]], T], configs: Sequence[Any]) -> tu
         seed, diverged, and step, the steps it took (censored at n_steps where it did not diverge).
 
     >>> from dataclasses import replace
-    >>> from icl_lib.softmax.train import TrainConfig, train
+    >>> from icl_lib.softmax.training import TrainConfig, train
     >>> calm = TrainConfig(((0, 1), (1, 0)), require_cover=False, n_steps=5)
     >>> left, fate = survivors(train, [calm, replace(calm, seed=1, step_size=1e6)])
     >>> left.seeds, fate["diverged"].tolist()

@@ -17,10 +17,10 @@ TRAIN = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from icl_lib.softmax import cache, train
+from icl_lib.softmax import cache, training
 from icl_lib.softmax.tasks import uniform_cover
-config = train.TrainConfig(tasks=uniform_cover(6, 3, 0), n_steps=4, batch_size=8)
-file = Path(train.__file__)
+config = training.TrainConfig(tasks=uniform_cover(6, 3, 0), n_steps=4, batch_size=8)
+file = Path(training.__file__)
 def edit():
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace("value=-1", "value=-3"), encoding="utf-8")
@@ -61,7 +61,7 @@ def test_no_training_is_kept_under_the_key_of_other_code(
     code = TRAIN.replace("RESTORED", str(restored)).replace("WHEN", repr(when))
     command = [sys.executable, "-c", code, tmp_path / "cache"]
     done = subprocess.run(command, cwd=tmp_path, env=surroundings(library), capture_output=True, encoding="utf-8")
-    assert done.returncode == 1 and f"train.py {WRITTEN}" in done.stderr
+    assert done.returncode == 1 and f"training.py {WRITTEN}" in done.stderr
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == kept  # of the steps before the edit
 
 

@@ -103,7 +103,7 @@ def test_a_kernel_is_started_again_once(monkeypatch: pytest.MonkeyPatch) -> None
     tries: list[str] = []
 
     def dies(times: int) -> None:
-        def start(name: str, startup_timeout: int) -> str:
+        def start(name: str, startup_timeout: int, env: dict[str, str]) -> str:
             tries.append(name)
             if len(tries) <= times:
                 raise RuntimeError("Kernel died before replying to kernel_info")

@@ -19,8 +19,8 @@ from tests.book.toy import CODE, lines, make_book
 # It says that it trains, but spends no time on it.
 TRAINS = f"""import os
 if False:
-    import icl_lib.softmax.train
-    icl_lib.softmax.train.train
+    import icl_lib.softmax.training
+    icl_lib.softmax.training.train
 {CODE}
 (folder / "device.csv").write_text(os.environ["ICL_DEVICE"])"""
 

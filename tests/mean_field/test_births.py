@@ -7,7 +7,7 @@ import torch
 
 from icl_lib.mean_field.births import BirthDeath, births
 from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.flow import FlowConfig, State, flow, start
+from icl_lib.mean_field.flows import FlowConfig, State, flow, start
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, stack, teachers
 from icl_lib.validate import ConfigError
 

@@ -20,7 +20,7 @@ from icl_lib.mean_field.escape import (
     time_to_escape,
     unstable_eigenvalue,
 )
-from icl_lib.mean_field.flow import FlowConfig
+from icl_lib.mean_field.flows import FlowConfig
 from icl_lib.mean_field.hessian import hessian_product
 from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import Particles

@@ -9,7 +9,7 @@ import torch
 from icl_lib.mean_field.activations import activation
 from icl_lib.mean_field.expressivity import best_losses, centred_kernel, flow_features, softmax_losses
 from icl_lib.mean_field.features import model_covariances, raw_inputs
-from icl_lib.mean_field.flow import FlowConfig
+from icl_lib.mean_field.flows import FlowConfig
 from icl_lib.mean_field.landscape import covariances, loss
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, member, teachers
 from icl_lib.mean_field.oracles import INPUTS, Yardsticks

@@ -8,7 +8,7 @@ import torch
 
 from icl_lib.errors import Diverged
 from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.flow import FlowConfig, flow, start
+from icl_lib.mean_field.flows import FlowConfig, flow, start
 from icl_lib.mean_field.joint import Joint, attention_velocity, joint_flow, joint_velocity, linear_rate
 from icl_lib.mean_field.landscape import covariances, loss, loss_at, velocity
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, member, teachers

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.flow import FlowConfig, flow, start
+from icl_lib.mean_field.flows import FlowConfig, flow, start
 from icl_lib.mean_field.hessian import hessian_kernel
 from icl_lib.mean_field.measure import stack
 from icl_lib.mean_field.perturb import displace, gaussian_process, isotropic

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.flow import FlowConfig, flow, start
+from icl_lib.mean_field.flows import FlowConfig, flow, start
 from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import Particles, TeacherConfig, teachers
 from icl_lib.mean_field.saddles import SaddleConfig, saddle
@@ -21,7 +21,7 @@ from icl_lib.softmax.model import Params, forward
 from icl_lib.softmax.patterns import Patterns, build_patterns, out_of_domain, stack_patterns
 from icl_lib.softmax.prompts import Prompts
 from icl_lib.softmax.pruning import CRITERIA, keep, prune
-from icl_lib.softmax.train import initial_state, train
+from icl_lib.softmax.training import initial_state, train
 from tests.pages.conftest import Visit
 from tools import play
 

@@ -18,14 +18,14 @@ from icl_lib.softmax.assumptions import (
     vote_error,
 )
 from icl_lib.softmax.descent import Ensemble, stacked_patterns
-from icl_lib.softmax.evaluate import evaluate
 from icl_lib.softmax.floors import exact_counts
+from icl_lib.softmax.measure import evaluate
 from icl_lib.softmax.mechanism import label_to_feature
 from icl_lib.softmax.model import ModelConfig, Params
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
-from icl_lib.softmax.train import TrainConfig, train
+from icl_lib.softmax.training import TrainConfig, train
 from icl_lib.validate import ConfigError
 from studies.Q1 import CLAUSES, conclusions, holds, margin_law
 

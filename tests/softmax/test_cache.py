@@ -19,7 +19,7 @@ from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import TrainConfig, initial_state, train, train_steps
+from icl_lib.softmax.training import TrainConfig, initial_state, train, train_steps
 
 CONFIG = TrainConfig(
     tasks=uniform_cover(4, 1, 0),

@@ -8,11 +8,11 @@ import torch
 
 from icl_lib.softmax.curves import CHECK, learning_curve, shortest_from_which, steps_to_reach
 from icl_lib.softmax.descent import stacked_patterns
-from icl_lib.softmax.evaluate import evaluate
+from icl_lib.softmax.measure import evaluate
 from icl_lib.softmax.model import Params, forward, hinge
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import CHUNK, TrainConfig, initial_state, train, train_steps
+from icl_lib.softmax.training import CHUNK, TrainConfig, initial_state, train, train_steps
 
 CONFIGS = [TrainConfig(uniform_cover(6, 3, s), seed=s, batch_size=16, step_size=20.0, n_steps=44) for s in range(2)]
 TASKS, RULE = [c.tasks for c in CONFIGS], PromptConfig(n_context=10)

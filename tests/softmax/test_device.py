@@ -13,7 +13,7 @@ import torch
 
 from icl_lib.device import VARIABLE, compute_device
 from icl_lib.provenance import moving, versions
-from icl_lib.softmax import cache, curves, deep, descent, gpt, layers, model, stack, train
+from icl_lib.softmax import cache, curves, deep, descent, gpt, layers, model, stack, training
 from icl_lib.softmax.assumptions import Assumptions, train_under
 from icl_lib.softmax.cache import ensemble_key, trained
 from icl_lib.softmax.deep import DeepConfig, train_deep, trained_deep
@@ -23,7 +23,7 @@ from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, Prompts
 from icl_lib.softmax.stack import StackConfig
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
-from icl_lib.softmax.train import TrainConfig, initial_state, train_steps
+from icl_lib.softmax.training import TrainConfig, initial_state, train_steps
 from icl_lib.validate import ConfigError
 from studies import Q4 as linear_attention
 from tests.softmax.pretend import GPU, MixedDevices, OnGpu, pretend_gpu
@@ -72,9 +72,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
 
 @pytest.mark.parametrize("configs", [CONFIGS, OLD], ids=["fresh prompts", "fixed prompts"])
 def test_the_model(configs: list[TrainConfig], gpu: Callable[[], Any]) -> None:
-    here, states, weights = train.train(configs), [], []
+    here, states, weights = training.train(configs), [], []
     with gpu() as done:
-        assert_same(here, train.train(configs, every=4, on_progress=states.append))
+        assert_same(here, training.train(configs, every=4, on_progress=states.append))
     assert len([name for name in done if "bmm" in name]) >= 10 * BASE.n_steps  # it did compute there
     assert [s.step for s in states] == [4, 8, 11]
     assert_same(train_steps(configs, initial_state(configs), 4), states[0])
@@ -144,7 +144,7 @@ def test_the_cache(tmp_path: Path, gpu: Callable[[], Any], monkeypatch: pytest.M
 @pytest.mark.parametrize("left", [Prompts, Params, "patterns", "tables", "result"])
 def test_what_is_left_behind_is_found(left: Any, gpu: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests above can fail: each of the moves left out is seen."""
-    real, tables = train.moved, model._tables
+    real, tables = training.moved, model._tables
 
     def forgetful(tensors: Any, device: Any) -> Any:
         forgets = device == "cpu" if left == "result" else device == GPU and type(tensors) is left
@@ -198,7 +198,7 @@ def test_what_is_no_device(name: str, gpus: int, allowed: str, monkeypatch: pyte
     monkeypatch.setenv(VARIABLE, name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    for train_one in (lambda: train.train(CONFIGS), lambda: train_deep(GPTS)):
+    for train_one in (lambda: training.train(CONFIGS), lambda: train_deep(GPTS)):
         with pytest.raises(ConfigError) as error:
             train_one()
         assert str(error.value) == f"device={name!r}: must be {allowed}"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from icl_lib.softmax.evaluate import evaluate_params
+from icl_lib.softmax.measure import evaluate_params
 from icl_lib.softmax.mechanism import (
     activity,
     growth,
@@ -22,7 +22,7 @@ from icl_lib.softmax.model import ModelConfig, Params
 from icl_lib.softmax.patterns import PatternConfig, draw_patterns, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
-from icl_lib.softmax.train import TrainConfig, initial_state, train
+from icl_lib.softmax.training import TrainConfig, initial_state, train
 
 PATTERNS = PatternConfig(n_idr=4, n_idi=3, d_x=9, d_y=3)
 CONFIG = TrainConfig(

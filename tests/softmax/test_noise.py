@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from icl_lib.softmax.evaluate import NonFinite
+from icl_lib.softmax.measure import NonFinite
 from icl_lib.softmax.model import ModelConfig, forward
 from icl_lib.softmax.noise import Noise, disturb, forward_dense
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.pruning import evaluate_pruned
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
-from icl_lib.softmax.train import TrainConfig, train
+from icl_lib.softmax.training import TrainConfig, train
 from icl_lib.validate import ConfigError
 
 CONFIG = TrainConfig(

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from icl_lib.softmax.evaluate import evaluate_params
+from icl_lib.softmax.measure import evaluate_params
 from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.ood import FRAMES, evaluate_ood, frames, out_of_domain_test, outside_span, pool_frames
 from icl_lib.softmax.patterns import PatternConfig, draw_patterns, out_of_domain, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.train import TrainConfig, train
+from icl_lib.softmax.training import TrainConfig, train
 from icl_lib.validate import ConfigError
 
 PATTERNS = PatternConfig(n_idr=6, n_idi=4, d_x=16, d_y=3)

@@ -8,14 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import icl_lib.softmax.evaluate as evaluate_module
-from icl_lib.softmax.evaluate import evaluate
+import icl_lib.softmax.measure as evaluate_module
+from icl_lib.softmax.measure import evaluate
 from icl_lib.softmax.model import ModelConfig, Params, forward
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.pruning import CRITERIA, evaluate_pruned, keep, prune
 from icl_lib.softmax.tasks import all_tasks, uniform_cover, unseen
-from icl_lib.softmax.train import TrainConfig, train
+from icl_lib.softmax.training import TrainConfig, train
 from icl_lib.validate import ConfigError
 
 CONFIG = TrainConfig(

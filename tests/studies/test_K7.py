@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.flow import FlowConfig, flow, start
+from icl_lib.mean_field.flows import FlowConfig, flow, start
 from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, member, teachers
 from icl_lib.mean_field.relu import ReLU

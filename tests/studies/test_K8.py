@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.flow import FlowConfig
+from icl_lib.mean_field.flows import FlowConfig
 from icl_lib.mean_field.landscape import covariances
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, stack, teachers
 from icl_lib.stats import mean_interval

@@ -9,13 +9,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from icl_lib.softmax.evaluate import evaluate
 from icl_lib.softmax.floors import bayes_floor
+from icl_lib.softmax.measure import evaluate
 from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.patterns import PatternConfig, build_patterns, draw_patterns, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
-from icl_lib.softmax.train import TrainConfig, train
+from icl_lib.softmax.training import TrainConfig, train
 from icl_lib.validate import ConfigError
 from studies.L8 import GRIDS, LEARNERS, answers, compare, tuned
 

@@ -8,7 +8,7 @@ from icl_lib.softmax.model import ModelConfig, Params, hinge, init_params
 from icl_lib.softmax.patterns import PatternConfig, draw_patterns, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
-from icl_lib.softmax.train import TrainConfig
+from icl_lib.softmax.training import TrainConfig
 from studies.Q4 import backward, backward_mean, forward, forward_mean, score_means
 
 PATTERNS = stack_patterns([draw_patterns(PatternConfig(), seed=s) for s in range(2)])

@@ -9,7 +9,7 @@ from icl_lib.softmax.assumptions import vote_error
 from icl_lib.softmax.descent import Ensemble, stacked_patterns
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
-from icl_lib.softmax.train import TrainConfig, initial_state
+from icl_lib.softmax.training import TrainConfig, initial_state
 from icl_lib.validate import ConfigError
 from studies.Q4 import errors_without, take_away, weighted_vote_error
 

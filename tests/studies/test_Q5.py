@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.flow import FlowConfig
+from icl_lib.mean_field.flows import FlowConfig
 from icl_lib.mean_field.landscape import covariances, homotopy
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
 from icl_lib.validate import ConfigError

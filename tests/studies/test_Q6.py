@@ -5,7 +5,7 @@ import torch
 
 from icl_lib.mean_field.endpoints import polish
 from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.flow import FlowConfig, flow, start
+from icl_lib.mean_field.flows import FlowConfig, flow, start
 from icl_lib.mean_field.hessian import extreme_eigenvalues
 from icl_lib.mean_field.landscape import covariances, loss
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers

@@ -10,7 +10,7 @@ import torch
 from icl_lib.errors import Diverged
 from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.finite_prompts import empirical_moments, loss_n
-from icl_lib.mean_field.flow import FlowConfig, flow, start
+from icl_lib.mean_field.flows import FlowConfig, flow, start
 from icl_lib.mean_field.joint import joint_velocity
 from icl_lib.mean_field.landscape import covariances
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers

@@ -8,7 +8,7 @@ import torch
 
 from icl_lib.errors import Diverged
 from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.flow import FlowConfig, State, flow, start
+from icl_lib.mean_field.flows import FlowConfig, State, flow, start
 from icl_lib.mean_field.landscape import covariances, loss, velocity
 from icl_lib.mean_field.measure import (
     InitConfig,

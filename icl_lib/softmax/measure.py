@@ -32,7 +32,7 @@ def check_finite(outputs: Tensor, seeds: Sequence[int], members: Sequence[int] |
         members: which ones the outputs are of, by default all.
 
     Raises:
-        icl_lib.softmax.evaluate.NonFinite: naming the first such member.
+        icl_lib.softmax.measure.NonFinite: naming the first such member.
     """
     finite = outputs.flatten(1).isfinite().all(1).tolist()
     if not all(finite):
@@ -119,7 +119,7 @@ def evaluate_params(
 
     Raises:
         ConfigError: for no prompts, tasks of unknown patterns, and anything that is not one entry per seed.
-        icl_lib.softmax.evaluate.NonFinite: if outputs are NaN or infinite, as those of a member that has diverged.
+        icl_lib.softmax.measure.NonFinite: if outputs are NaN or infinite, as those of a member that has diverged.
     """
     require_integer("n_prompts", n_prompts, 1)
     require_members("seeds", seeds)
@@ -156,7 +156,7 @@ def evaluate(
     """``evaluate_params`` for a trained ensemble, with one prompt rule for all members.
 
     >>> from icl_lib.softmax.tasks import uniform_cover, unseen
-    >>> from icl_lib.softmax.train import TrainConfig, train
+    >>> from icl_lib.softmax.training import TrainConfig, train
     >>> ensemble = train([TrainConfig(tasks=uniform_cover(6, 3, seed=0), n_steps=2)])
     >>> new = unseen(ensemble.configs[0].tasks, 6)
     >>> table = evaluate(ensemble, [new], PromptConfig(), n_prompts=2_000)

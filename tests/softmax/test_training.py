@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import icl_lib.softmax.train as train_module
+import icl_lib.softmax.training as train_module
 from icl_lib.errors import Diverged
 from icl_lib.softmax.descent import State
 from icl_lib.softmax.model import ModelConfig, Params
 from icl_lib.softmax.patterns import PatternConfig, draw_patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import all_tasks, disjoint_pairs, uniform_cover
-from icl_lib.softmax.train import CHUNK, TrainConfig, initial_state, train, train_steps
+from icl_lib.softmax.training import CHUNK, TrainConfig, initial_state, train, train_steps
 from icl_lib.validate import ConfigError
 
 CYCLE = uniform_cover(4, 1, 0)

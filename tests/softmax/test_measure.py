@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-import icl_lib.softmax.evaluate as evaluate_module
-from icl_lib.softmax.evaluate import NonFinite, evaluate, evaluate_params
+import icl_lib.softmax.measure as evaluate_module
 from icl_lib.softmax.floors import vote_floor
+from icl_lib.softmax.measure import NonFinite, evaluate, evaluate_params
 from icl_lib.softmax.model import ModelConfig, Params
 from icl_lib.softmax.patterns import PatternConfig, Patterns, draw_patterns, out_of_domain, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import all_tasks, uniform_cover, unseen
-from icl_lib.softmax.train import TrainConfig, train
+from icl_lib.softmax.training import TrainConfig, train
 from icl_lib.validate import ConfigError
 
 CONFIG = TrainConfig(
