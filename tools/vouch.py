@@ -98,24 +98,37 @@ def add(file: Path, key: str, row: Mapping[str, str]) -> None:
     write_atomic(file, text.getvalue().encode())
 
 
+def probed(before: Path, moved: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Digests of the probes by the code of then: today's probes; where that cannot run those, as after a move, its own."""
+    file = before / "tools" / "probes.py"
+    own = file.read_text(encoding="utf-8")
+    shutil.copyfile("tools/probes.py", file)
+    try:
+        said = python(before, "-m", "tools.probes", *moved)
+    except subprocess.CalledProcessError:
+        file.write_text(own, encoding="utf-8")
+        said = python(before, "-m", "tools.probes", *moved)
+    return dict(json.loads(said))
+
+
 def trainers(before: Path, since: str) -> bool:
     """Vouch for all trainers whose trigger has moved."""
-    ask = "import sys; from icl_lib.lineage import lineage; print(lineage(sys.argv[1]))"
-    then = {name: python(before, "-c", ask, trainer.entry) for name, trainer in TRAINERS.items()}
+    ask = (
+        "import sys; from icl_lib.lineage import lineage; from tools.probes import TRAINERS; "
+        "print(lineage(TRAINERS[sys.argv[1]].entry))"
+    )
+    then = {name: python(before, "-c", ask, name) for name in TRAINERS}
     moved = [name for name, trainer in TRAINERS.items() if trigger(trainer.entry) != then[name]]
-    shutil.copyfile("tools/probes.py", before / "tools" / "probes.py")  # the same ones
+    if not moved:
+        return True
     try:
-        old, new = (
-            json.loads(python(place, "-m", "tools.probes", *moved)) if moved else {} for place in (before, Path())
-        )
+        old, new = probed(before, moved), json.loads(python(Path(), "-m", "tools.probes", *moved))
     except subprocess.CalledProcessError:
-        print(
-            f"today's probes do not run with the code of {since}: {', '.join(moved)} cannot be vouched for",
-            file=sys.stderr,
-        )
+        print(f"no probes run with the code of {since}: {', '.join(moved)} cannot be vouched for", file=sys.stderr)
         return False
     for name in moved:
-        entry, other = TRAINERS[name].entry, [probe for probe in new[name] if old[name][probe] != new[name][probe]]
+        entry = TRAINERS[name].entry
+        other = [probe for probe in new[name] if old[name].get(probe) != new[name][probe]]
         if other:
             print(f"{entry}: trains something else: {', '.join(other)}", file=sys.stderr)
             continue
