@@ -16,14 +16,14 @@ from tools.check import clean_environment
 TOUCHED, UNFINISHED = "nothing, but written again", "an unfinished line"
 # File, text, and what takes its place. The first two, and what is only written again, keep the size of the file.
 EDITS = {
-    "step of attention": ("softmax/train.py", "rate_qkv, value=-1", "rate_qkv, value=-2"),
+    "step of attention": ("softmax/training.py", "rate_qkv, value=-1", "rate_qkv, value=-2"),
     "sign in the loss": ("softmax/model.py", "(1 - prompts.target", "(1 + prompts.target"),
     "gradient of W_O": ("softmax/model.py", "d_neuron = params.a", "d_neuron = 2 * params.a"),
     "sign of the labels": ("softmax/prompts.py", "label=label_of", "label=-label_of"),
-    "sums of the measure": ("softmax/evaluate.py", "[some] += added", "[some] += 2 * added"),
+    "sums of the measure": ("softmax/measure.py", "[some] += added", "[some] += 2 * added"),
     "mean over seeds": ("stats.py", "mean = float(x.mean())\n    if", "mean = float(x.max())\n    if"),
     UNFINISHED: ("softmax/model.py", "attention = softmax(scores)", "attention = softmax(scores"),
-    TOUCHED: ("softmax/train.py", "CHUNK = 8", "CHUNK = 8"),
+    TOUCHED: ("softmax/training.py", "CHUNK = 8", "CHUNK = 8"),
 }
 WAYS = ("in place", "renamed", "times put back")
 TRAINING = """

@@ -19,7 +19,7 @@ from icl_lib.softmax.training import TrainConfig, config_json, initial_state, tr
 FILE = Path("_static/play/model.js")
 CONFIG = TrainConfig(tasks=uniform_cover(6, 3, 0), seed=0)  # L1's default setting, its first seed
 NEW_PATTERNS = 3  # out of domain, as in L4
-USED = [f"icl_lib.softmax.{name}" for name in ("train.train", "patterns.out_of_domain", "pruning.random")]
+USED = [f"icl_lib.softmax.{name}" for name in ("training.train", "patterns.out_of_domain", "pruning.random")]
 HEAD = (
     "// Weights of one model at L1's default setting, and its patterns. Written by `make play`; not to be edited.\n"
     '"use strict";\n'

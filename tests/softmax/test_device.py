@@ -157,7 +157,7 @@ def test_what_is_left_behind_is_found(left: Any, gpu: Callable[[], Any], monkeyp
         found = tables(params, patterns, prompts)
         return found._replace(asked=torch.zeros(found.asked.shape).scatter_(2, prompts.query_parts, 1.0))
 
-    for module in (train, descent):
+    for module in (training, descent):
         monkeypatch.setattr(module, "moved", forgetful)
     if left in ("patterns", "tables"):
         wrong = with_patterns_of_the_cpu if left == "patterns" else with_a_table_of_the_cpu
