@@ -10,6 +10,7 @@ from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
 from book.claims import Claim, load_claims
+from book.words import criterion
 
 HEADING = "Verdict and control"
 
@@ -18,12 +19,6 @@ HEADING = "Verdict and control"
 def by_page(book: Path) -> dict[str, Claim]:
     """The claims by the names of their pages; none without a ledger."""
     return {claim.chapter: claim for claim in load_claims(book).values()} if (book / "claims.yml").is_file() else {}
-
-
-def criterion(passes: dict[str, object]) -> str:
-    """A criterion in words: ``above 0.7``, ``inside 0.9 to 1.1``."""
-    ((kind, bound),) = passes.items()
-    return f"{kind} {bound[0]} to {bound[1]}" if isinstance(bound, list) else f"{kind} {bound}"
 
 
 def entry(claim: Claim) -> str:

@@ -10,7 +10,7 @@
   const KEYS = ["paper", "verdict", "q", "sort"];
   const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
   const rows = [...table.tBodies[0].rows].map((row, index) => {
-    const said = [row.cells[0], row.querySelector(".title"), ...row.querySelectorAll(".clause b")];
+    const said = [row.cells[0], ...row.querySelectorAll(".title, .finding, .clause")];
     return {
       row,
       paper: row.dataset.paper,

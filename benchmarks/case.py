@@ -4,10 +4,9 @@ import gc
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -77,23 +76,6 @@ def counted(call: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
-
-
-class _Operations(TorchDispatchMode):
-    """Counts what a device would have to start: operations other than views."""
-
-    n = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.n += not func.is_view
-        return func(*args, **(kwargs or {}))
-
-
-def operations(call: Callable[[], object]) -> int:
-    """Torch operations of a call, views left out."""
-    with _Operations() as counter:
-        call()
-    return counter.n
 
 
 def distance(ours: torch.Tensor, theirs: object) -> float:

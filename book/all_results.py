@@ -22,9 +22,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from book.chapter import show
-from book.claims import Claim, Clause, Measured, ends, judge, judge_clause, load_claims, meets, misses
+from book.claims import Claim, Clause, Measured, ends, judge, judge_clause, load_claims, misses, why
 from book.scoreboard import COLOURS, MARKS, recorded_in, result_file, stale_because
+from book.words import show
 from icl_lib.figures import WIDTH
 from icl_lib.stats import Interval
 from icl_lib.validate import require
@@ -57,21 +57,6 @@ def span(clause: Clause, interval: Interval) -> tuple[float, float, float]:
     middle = (low + high) / 2
     best = [1.0] if math.isfinite(middle) and interval.low <= middle <= interval.high else []
     return places[0], min(places), max(places + best)
-
-
-def why(clause: Clause, measured: Measured) -> str:
-    """Why a clause is not counted as reproduced, in words; empty if it is."""
-    reasons = []
-    if not meets(measured.value, clause.passes):
-        weaker, worse = meets(measured.value, clause.partly), misses(measured.value, clause.partly)
-        undecided = "even the weaker reading is not certain"
-        reasons.append(
-            "only the weaker reading holds" if weaker else "fails even the weaker reading" if worse else undecided
-        )
-    if not misses(measured.control, clause.passes):
-        passes = meets(measured.control, clause.passes)
-        reasons.append("its control passes too" if passes else "its control does not clearly fail")
-    return "; ".join(reasons)
 
 
 def results_table(

@@ -14,7 +14,6 @@ from book.cells import EDITED, Cells
 from book.claims import Measured, load_claims, result_json
 from book.claims import if_measurable as if_measurable
 from book.identity import chapter_code, check_trains, tables
-from book.markdown import as_text
 from book.notebooks import declared, declared_files
 from book.parameters import (
     is_of,
@@ -23,12 +22,12 @@ from book.parameters import (
     unknown,
 )
 from book.registry import find
+from book.words import as_text, show
 from icl_lib.device import compute_device, one_thread
 from icl_lib.figures import save_figure, use_theme
 from icl_lib.paths import out_dir, root, write_json
 from icl_lib.provenance import versions
 from icl_lib.source import WRITTEN, CodeChanged, check_unchanged, stamp
-from icl_lib.stats import Interval
 from icl_lib.twin import SIZE, is_twin
 from icl_lib.validate import require, require_integer
 
@@ -124,11 +123,3 @@ class Chapter:
             m = measured[key]
             lines.append(f"| {key} | {criterion} | {show(m.value)} | {show(m.control)} | {entry['verdict']} |")
         return Markdown("\n".join(lines))
-
-
-def show(interval: Interval) -> str:
-    """An interval for people: estimate and 95 % interval to three significant digits; rounding errors are shown as 0."""
-    if interval[3] == 0:  # also of a plain tuple
-        return "not measured"
-    estimate, low, high = (0.0 if abs(x) < 1e-12 else x for x in interval[:3])
-    return f"{estimate:.3g} [{low:.3g}, {high:.3g}]"

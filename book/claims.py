@@ -18,17 +18,26 @@ NOT_MEASURED = Interval(math.nan, math.nan, math.nan, 0)  # of a clause, at a se
 
 @dataclass(frozen=True)
 class Clause:
-    """One measured part of a claim with its pass criterion and its negative control."""
+    """One measured part of a claim with its pass criterion and its negative control.
+
+    Attributes:
+        says: a sentence with ``{value}`` and ``{control}`` in it, for pages; "" if there is none.
+    """
 
     measure: str
     passes: dict[str, object]
     partly: dict[str, object]
     control: str
+    says: str = ""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One entry of the ledger."""
+    """One entry of the ledger.
+
+    Attributes:
+        finding: the result in one sentence, by the verdict that it belongs to: it is shown while that is the verdict.
+    """
 
     id: str
     paper: str
@@ -41,6 +50,7 @@ class Claim:
     theory_only: list[str] = field(default_factory=list)
     heavy: bool = False
     changes: list[str] = field(default_factory=list)
+    finding: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,11 +86,18 @@ def load_claims(folder: Path | None = None) -> dict[str, Claim]:
         require(set(entry) <= known, name, sorted(set(entry) - known), f"an entry with the fields {sorted(known)} only")
         clauses = {}
         for key, clause in entry.pop("clauses").items():
-            clauses[key] = Clause(clause["measure"], clause["pass"], clause["partly"], clause["control"])
+            says = clause.get("says", "{value} {control}")
+            once = all(says.count(part) == 1 for part in ("{value}", "{control}"))
+            require(once, f"{name}.{key}.says", says, "a sentence with {value} and {control} in it, each once")
+            kept = clause["measure"], clause["pass"], clause["partly"], clause["control"]
+            clauses[key] = Clause(*kept, clause.get("says", ""))
             for criterion in (clause["pass"], clause["partly"]):
                 understood = len(criterion) == 1 and set(criterion) <= {"below", "above", "inside"}
                 understood &= all(isinstance(x, list) == (kind == "inside") for kind, x in criterion.items())
                 require(understood, f"{name}.{key}", criterion, "one of {below: x}, {above: x}, {inside: [a, b]}")
+        finding = entry.get("finding", {})
+        known_verdicts = isinstance(finding, dict) and set(finding) <= set(VERDICTS)
+        require(known_verdicts, f"{name}.finding", finding, f"a mapping from verdicts to sentences: {VERDICTS}")
         claims[name] = Claim(id=name, clauses=clauses, **entry)
     return claims
 
@@ -135,6 +152,21 @@ def judge_clause(clause: Clause, measured: Measured) -> str:
     if meets(measured.value, clause.passes):
         return "reproduced"
     return "partly" if meets(measured.value, clause.partly) else "not reproduced"
+
+
+def why(clause: Clause, measured: Measured) -> str:
+    """Why a clause is not counted as reproduced, in words; empty if it is."""
+    reasons = []
+    if not meets(measured.value, clause.passes):
+        weaker, worse = meets(measured.value, clause.partly), misses(measured.value, clause.partly)
+        undecided = "even the weaker reading is not certain"
+        reasons.append(
+            "only the weaker reading holds" if weaker else "fails even the weaker reading" if worse else undecided
+        )
+    if not misses(measured.control, clause.passes):
+        passes = meets(measured.control, clause.passes)
+        reasons.append("its control passes too" if passes else "its control does not clearly fail")
+    return "; ".join(reasons)
 
 
 def judge(claim: Claim, measured: Mapping[str, Measured]) -> str:

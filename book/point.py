@@ -18,7 +18,7 @@ from typing import Any
 from book.identity import chapter_code, check_trains, library_data
 from book.notebooks import declared, declared_files
 from book.page import html_page
-from book.registry import ChapterFile, find
+from book.registry import ChapterFile, asked, find
 from book.story import tell
 from icl_lib import provenance
 from icl_lib.device import check_device
@@ -60,7 +60,7 @@ def code_digest(chapter: ChapterFile, device: str = "cpu") -> str:
     """
     versions = provenance.versions(device, declared(chapter.notebook)["packages"])
     files = [_sha(file) for file in _files(chapter)]
-    parts = [chapter_code(chapter.notebook, drawn=True), files, dict(chapter.entry), versions]
+    parts = [chapter_code(chapter.notebook, drawn=True), files, asked(chapter.entry), versions]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

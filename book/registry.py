@@ -64,6 +64,21 @@ def ledger(book: Path) -> dict[str, dict[str, Any]]:
     return dict(entries)
 
 
+def asked(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What an entry of the ledger asks, without the words in which pages tell the results: those move none."""
+    clauses = {
+        key: {name: value for name, value in clause.items() if name != "says"}
+        for key, clause in entry.get("clauses", {}).items()
+    }
+    return {name: value for name, value in entry.items() if name not in ("finding", "clauses")} | {"clauses": clauses}
+
+
+def reduced(book: Path) -> dict[str, dict[str, Any]]:
+    """Chapters that are tested at a smaller setting, by the path of their notebook, with the parameters of that."""
+    file = book / "tests" / "reference" / "settings.yml"
+    return dict(read_yaml(file) or {}) if file.is_file() else {}
+
+
 def chapters(book: Path) -> list[ChapterFile]:
     """All chapters in the order of the ledger, then those that measure no claim; pages without parameters are none.
 

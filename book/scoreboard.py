@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from book import rounding
-from book.chapter import show
-from book.claims import VERDICTS, Claim, Measured, judge, judge_clause, load_claims, read_result
+from book.claims import VERDICTS, Claim, Measured, judge, judge_clause, load_claims, read_result, why
 from book.identity import chapter_code, tables
 from book.notebooks import main_figure
 from book.parameters import ledger_setting
+from book.words import sentence
 from icl_lib.paths import out_dir, read_json, root
 from icl_lib.validate import ConfigError, require
 
@@ -92,12 +92,14 @@ def _clauses(claim: Claim, file: Path) -> tuple[str, str, int]:
     lines, moved = [], rounding.moves(root(), claim.id)
     for key, m in measured.items():
         verdict = judge_clause(claim.clauses[key], m)
-        title = html.escape(claim.clauses[key].measure, quote=True)
+        title = html.escape(f"{key}: {claim.clauses[key].measure}", quote=True)
         mark = f'<span style="color:{COLOURS[verdict]}" title="{verdict}">{MARKS[verdict]}</span>'
-        control = f"<small>control {show(m.control)}</small>"
+        said = html.escape(sentence(claim.clauses[key], m))
+        if (because := why(claim.clauses[key], m)) and verdict != "not measured":
+            said += f" <i>{because[0].upper()}{because[1:]}.</i>"
         if moved.get(key, 0) > rounding.LEVEL:
-            control += f"<br><small>rounding moves it: {rounding.share(moved[key])}</small>"
-        lines.append(f'<div class="clause">{mark} <b title="{title}">{key}</b> {show(m.value)}<br>{control}</div>')
+            said += f"<br><small>rounding moves it: {rounding.share(moved[key])}</small>"
+        lines.append(f'<div class="clause" title="{title}">{mark} {said}</div>')
     if claim.theory_only:
         lines.append(f"<small>Theory only: {html.escape('; '.join(claim.theory_only))}</small>")
     return judge(claim, measured), "".join(lines), min(m.value.n for m in measured.values())
@@ -127,7 +129,8 @@ def _row(claim: Claim, fresh: Path | None) -> tuple[str, str]:
         n, name = str(seeds), f'<a href="{claim.chapter}.html">{name}</a>'
         rerun = _standing(claim, file) + _links(claim)
     badge = f'<span class="verdict" style="color:{COLOURS[verdict]}">{MARKS[verdict]} {verdict}</span>'
-    says = f'<span class="title">{name}</span><br><small>{where}</small><br>{rerun}'
+    finding = f'<p class="finding">{html.escape(claim.finding[verdict])}</p>' if verdict in claim.finding else ""
+    says = f'<span class="title">{name}</span><br><small>{where}</small>{finding or "<br>"}{rerun}'
     cells = (f"<b>{claim.id}</b>", says, badge, found, n)
     data = f'data-verdict="{verdict}" data-paper="{PAPERS[claim.paper]}" data-seeds="{n}"'
     return verdict, f"<tr {html.escape(data, quote=False)}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from book.markdown import as_text
 from book.registry import ChapterFile
+from book.words import as_text, show
 from icl_lib.paths import read_json
 
 KEPT = ("The claim", "The question", "Why it should be true", "Where the formulas come from")  # true at any setting
@@ -151,8 +151,5 @@ def _plain(text: str) -> str:
 def _shown(clause: Mapping[str, Any] | None) -> str:
     if clause is None:
         return "–"
-    from book.chapter import show  # both load what computes, which `icl` does not before it has to
-    from icl_lib.stats import Interval
-
-    value = Interval(**clause["value"])
-    return f"{show(value)}, n = {value.n}: {clause['verdict']}"
+    value = [clause["value"][name] for name in ("estimate", "low", "high", "n")]
+    return f"{show(value)}, n = {value[3]}: {clause['verdict']}"

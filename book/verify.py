@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from book.compare import NEAR, code_cells, same_outputs, same_value
-from book.registry import ChapterFile
+from book.registry import ChapterFile, reduced
 from icl_lib.locks import workplace
-from icl_lib.paths import read_json, read_yaml
+from icl_lib.paths import read_json
 
 BY_ROUNDING = (
     "decided-by-rounding"  # tag of a cell whose numbers another processor does not repeat; the chapter says so
@@ -27,13 +27,6 @@ class Comparison:
     compared: int
 
 
-def reduced_setting(chapter: ChapterFile) -> dict[str, Any] | None:
-    """The smaller setting at which a long chapter is tested, if it has one."""
-    file = chapter.book / "tests" / "reference" / "settings.yml"
-    settings = read_yaml(file) if file.is_file() else {}
-    return settings.get(f"chapters/{chapter.label}.ipynb")
-
-
 def verify(chapter: ChapterFile, *, full: bool = False, on_cell: Callable[[], None] | None = None) -> Comparison:
     """Execute a chapter and compare its outputs and its result with the committed ones.
 
@@ -46,7 +39,7 @@ def verify(chapter: ChapterFile, *, full: bool = False, on_cell: Callable[[], No
 
     from book.execute import run
 
-    smaller = None if full else reduced_setting(chapter)
+    smaller = None if full else reduced(chapter.book).get(f"chapters/{chapter.label}.ipynb")
     reference = chapter.notebook
     if smaller is not None:
         reference = chapter.book / "tests" / "reference" / chapter.notebook.name

@@ -1,4 +1,4 @@
-"""The runner, the tables of ratios and shares, fits, the estimate and the report between releases, on made-up times."""
+"""The runner, the tables of ratios and shares, fits and the report between releases, on made-up times."""
 
 import math
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import case as runner
-from benchmarks import estimate, page, report, rerun_table, results, scaling
+from benchmarks import page, report, rerun_table, results, scaling
 from benchmarks.case import COLUMNS, Case, Size, sizes
 
 PUBLISHED = Size("n", 10, 1)
@@ -148,21 +148,6 @@ def test_report_against_the_last_release(
     with pytest.raises(SystemExit, match="a version such as"):
         report.main(["--keep", "../latest"])
     assert sorted(file.name for file in folder.iterdir()) == ["0.10.0.csv", "0.9.0.csv"]
-
-
-def test_estimate_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """1 000 points of 10 s; on the GPU 2 flop-hours bind; on 2 x 250 cores there are two waves."""
-    one = estimate.Sweep("sweep", "path", "n", 1000, 5, 100, 10, 0.0)
-    monkeypatch.setattr(estimate, "sweeps", lambda _: [one])
-    gpu = estimate.GPU(float32=1e9, memory=1e9, of_peak=0.5, launch=0.036)
-    flop = 3600 * 0.5e9 * 2 / 5000
-    made_up = table(*timed("path", "ours", 2, 2), ("path", "ours", 1, flop, "flop, float32", 0))
-    found = estimate.estimated(made_up, 1.0, 0.5, gpu, estimate.Cluster(2, 250)).iloc[0]
-    assert found["one core"] == pytest.approx(1000 * 11 / 3600)
-    assert (found["arithmetic"], found["launches"], found["one GPU"]) == pytest.approx(
-        (2, 50 * 10 * 0.036 / 3600, 2.005)
-    )
-    assert found["binds"] == "arithmetic" and found["cluster"] == pytest.approx(2 * 21 / 3600)
 
 
 def test_sweeps_are_compared_block_by_block() -> None:

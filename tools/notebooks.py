@@ -10,10 +10,10 @@ from typing import Any
 
 import nbformat
 
+from book import registry
 from book.compare import code_cells, joined_streams
 from book.identity import chapter_code
 from book.notebooks import chapter_files, declared_files, read_cells
-from icl_lib.paths import read_yaml
 from icl_lib.source import canonical, cell_code
 from icl_lib.validate import require
 
@@ -34,16 +34,14 @@ def summaries() -> list[Path]:
 
 
 def reduced() -> dict[Path, dict[str, Any]]:
-    """Chapters that are tested at a smaller setting, with the parameters of that setting."""
-    file = REFERENCES / "settings.yml"
-    settings = read_yaml(file) if file.is_file() else None
-    return {Path(path): parameters for path, parameters in (settings or {}).items()}
+    """`registry.reduced` of this book."""
+    return {Path(path): parameters for path, parameters in registry.reduced(Path()).items()}
 
 
 def ledger(notebook: Path) -> dict[str, Any]:
-    """The entries of the ledger that a chapter measures."""
-    entries = read_yaml(Path("claims.yml"))
-    return {key: e for key, e in entries.items() if e.get("chapter") == str(notebook.with_suffix(""))}
+    """What the entries of the ledger ask that a chapter measures."""
+    entries = registry.ledger(Path())
+    return {key: registry.asked(e) for key, e in entries.items() if e.get("chapter") == str(notebook.with_suffix(""))}
 
 
 def heavy(notebook: Path) -> bool:

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from book import words
 from book.claims import (
     NOT_MEASURED,
     Claim,
@@ -94,6 +95,22 @@ def test_entries_are_complete(claim: Claim) -> None:
         assert clause.control != clause.measure
 
 
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=IDS)
+def test_what_was_found_is_said_in_words(claim: Claim) -> None:
+    """With the limits of the ledger, without names of clauses, and for the verdict that is recorded."""
+    for key, clause in claim.clauses.items():
+        said = clause.says.replace("{value}", "").replace("{control}", "")
+        ((_, bound),) = clause.passes.items()
+        limits = bound if isinstance(bound, list) else [bound]
+        assert f"to pass, {words.criterion(clause.passes)}" in said, (key, limits)
+        assert key not in said or "_" not in key
+    file = root() / "figures" / claim.id / "result.json"
+    if file.is_file():
+        assert list(claim.finding) == [read_result(file)[1]["verdict"]]
+        (found,) = claim.finding.values()
+        assert found.strip() == found and found.endswith(".") and "_" not in found
+
+
 @pytest.mark.parametrize(("name", "clause"), CRITERIA, ids=[name for name, _ in CRITERIA])
 def test_criteria_are_well_formed(name: str, clause: Clause) -> None:
     for criterion in (clause.passes, clause.partly):
@@ -130,6 +147,24 @@ def test_unknown_criteria_are_refused(tmp_path: Path, criterion: dict, which: st
     entries["L2"]["clauses"]["alpha"][which] = criterion
     (tmp_path / "claims.yml").write_text(yaml.safe_dump(entries, sort_keys=False))
     with pytest.raises(ConfigError, match=r"L2\.alpha=.*: must be one of \{below: x\}, \{above: x\}, \{inside: "):
+        load_claims(tmp_path)
+
+
+@pytest.mark.parametrize("says", ["", "no number", "{value}", "{value} of {value}, {control}"])
+def test_a_sentence_has_both_numbers_once(tmp_path: Path, says: str) -> None:
+    entries = yaml.safe_load((root() / "claims.yml").read_text())
+    entries["L2"]["clauses"]["alpha"]["says"] = says
+    (tmp_path / "claims.yml").write_text(yaml.safe_dump(entries, sort_keys=False))
+    with pytest.raises(ConfigError, match=r"L2\.alpha\.says=.*: must be a sentence with \{value\} and \{control\}"):
+        load_claims(tmp_path)
+
+
+@pytest.mark.parametrize("finding", ["It is so.", {"proved": "It is so."}])
+def test_a_finding_belongs_to_a_verdict(tmp_path: Path, finding: object) -> None:
+    entries = yaml.safe_load((root() / "claims.yml").read_text())
+    entries["L2"]["finding"] = finding
+    (tmp_path / "claims.yml").write_text(yaml.safe_dump(entries, sort_keys=False))
+    with pytest.raises(ConfigError, match=r"L2\.finding=.*: must be a mapping from verdicts to sentences"):
         load_claims(tmp_path)
 
 

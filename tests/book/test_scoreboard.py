@@ -1,5 +1,6 @@
 """The scoreboard shows every claim, recomputes its verdict, and says when a result is stale."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,8 @@ from book.claims import NOT_MEASURED, VERDICTS, Measured, load_claims, result_js
 from book.identity import chapter_code, tables
 from book.notebooks import MAIN, main_figure
 from book.scoreboard import fresh_results, scoreboard, stale_because
-from icl_lib.paths import root, write_json
+from book.words import sentence
+from icl_lib.paths import read_yaml, root, write_json
 from icl_lib.stats import Interval
 from icl_lib.validate import ConfigError
 
@@ -69,14 +71,26 @@ def test_measured_claim(book: Path) -> None:
     row = rows(table)["L1"]
     assert list(rows(table)) == list(CLAIMS)
     assert "✔ reproduced" in row and "not yet measured" not in row
-    assert "0.001 [0.0005, 0.002]" in row and "control 0.51 [0.4, 0.6]" in row
-    assert all(f">{key}</b>" in row for key in CLAIMS["L1"].clauses)
+    assert "0.001 [0.0005, 0.002]" in row and "0.51 [0.4, 0.6]" in row
+    for key, clause in CLAIMS["L1"].clauses.items():
+        assert html.escape(sentence(clause, Measured(NEAR, FAR))) in row and f'title="{key}: ' in row
     assert "<td>12</td>" in row  # seeds
     assert 'data-verdict="reproduced" data-paper="Li et al. 2024" data-seeds="12"' in row
     assert 'href="figures/L1/result.json"' in row and ">figure</a>" not in row  # this notebook draws none
     assert 'href="chapters/softmax/L1_in_domain.html"' in row and "make book CHAPTER=L1_in_domain" in row
     assert "Theory only" in row and "stale" not in row
     assert (counts["reproduced"], counts["not yet measured"], sum(counts.values())) == (1, N_CLAIMS - 1, N_CLAIMS)
+
+
+def test_a_finding_is_shown_while_it_is_the_verdict(book: Path) -> None:
+    ledger = read_yaml(book / "claims.yml")
+    ledger["L1"]["finding"] = {"partly": "It is so & so."}
+    (book / "claims.yml").write_text(json.dumps(ledger), encoding="utf-8")
+    record(book)
+    assert "so &amp; so" not in rows(scoreboard()[0])["L1"]
+    ledger["L1"]["finding"] = {"reproduced": "It is so & so."}
+    (book / "claims.yml").write_text(json.dumps(ledger), encoding="utf-8")
+    assert '<p class="finding">It is so &amp; so.</p>' in rows(scoreboard()[0])["L1"]
 
 
 def test_one_click_to_figure_and_data(book: Path) -> None:

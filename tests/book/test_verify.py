@@ -10,7 +10,7 @@ from nbformat import v4
 
 from book import verify as verify_module
 from book.compare import code_cells
-from book.registry import cell_count, find
+from book.registry import cell_count, find, reduced
 from book.single import run
 from tests.book.toy import KERNEL, icl, lines
 
@@ -54,10 +54,10 @@ def test_same_then_different(book: Path, tmp_path: Path, monkeypatch) -> None:
 
 def test_the_smaller_setting_is_found(book: Path) -> None:
     chapter = find("T1", book)
-    assert verify_module.reduced_setting(chapter) is None
+    assert reduced(book) == {}
     (book / "tests/reference").mkdir(parents=True)
     (book / "tests/reference/settings.yml").write_text("chapters/toy/T1_toy.ipynb: {beta: 2}\n")
-    assert verify_module.reduced_setting(chapter) == {"beta": 2}
+    assert reduced(book)[f"chapters/{chapter.label}.ipynb"] == {"beta": 2}
 
 
 def notebook(text: str, source: str = "show()") -> nbformat.NotebookNode:
