@@ -87,22 +87,27 @@ def _links(claim: Claim) -> str:
 
 
 def _clauses(claim: Claim, file: Path) -> tuple[str, str, int]:
-    """Verdict on a measured claim, its clauses as HTML, and the smallest number of seeds."""
+    """Verdict on a measured claim, its clauses as HTML, folded, and the smallest number of seeds."""
     measured, _ = recorded_in(file)
-    lines, moved = [], rounding.moves(root(), claim.id)
-    for key, m in measured.items():
-        verdict = judge_clause(claim.clauses[key], m)
-        title = html.escape(f"{key}: {claim.clauses[key].measure}", quote=True)
-        mark = f'<span style="color:{COLOURS[verdict]}" title="{verdict}">{MARKS[verdict]}</span>'
-        said = html.escape(sentence(claim.clauses[key], m))
-        if (because := why(claim.clauses[key], m)) and verdict != "not measured":
+    verdict = judge(claim, measured)  # which every clause must be there for
+    lines, marks, moved = [], "", rounding.moves(root(), claim.id)
+    for key, clause in claim.clauses.items():
+        m = measured[key]
+        its = judge_clause(clause, m)
+        title = html.escape(f"{key}: {clause.measure}", quote=True)
+        mark = f'<span style="color:{COLOURS[its]}" title="{its}">{MARKS[its]}</span>'
+        marks += mark
+        said = html.escape(sentence(clause, m))
+        if (because := why(clause, m)) and its != "not measured":
             said += f" <i>{because[0].upper()}{because[1:]}.</i>"
         if moved.get(key, 0) > rounding.LEVEL:
             said += f"<br><small>rounding moves it: {rounding.share(moved[key])}</small>"
         lines.append(f'<div class="clause" title="{title}">{mark} {said}</div>')
     if claim.theory_only:
         lines.append(f"<small>Theory only: {html.escape('; '.join(claim.theory_only))}</small>")
-    return judge(claim, measured), "".join(lines), min(m.value.n for m in measured.values())
+    n = len(claim.clauses)
+    folded = f"<details><summary>{marks} {n} measure{'s' * (n > 1)}</summary>{''.join(lines)}</details>"
+    return verdict, folded, min(m.value.n for m in measured.values())
 
 
 def _standing(claim: Claim, file: Path) -> str:
@@ -148,7 +153,7 @@ def scoreboard(fresh: Path | None = None, show_all: bool = True) -> tuple[str, d
     verdicts = [verdict if verdict in VERDICTS else "not yet measured" for verdict, _ in rows]
     of_papers = Counter(v for claim, v in zip(claims, verdicts, strict=True) if claim.paper != "open")
     of_open = Counter(verdicts) - of_papers
-    names = ("claim", "what it says, and how to re-run it", "verdict", "estimate [95 % interval] by clause", "seeds")
+    names = ("claim", "what it says, and how to re-run it", "verdict", "what was measured, and its control", "seeds")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     body = "".join(row for verdict, row in rows if show_all or verdict != "not yet measured")
     table = f'<div class="scoreboard"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
