@@ -9,8 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from book.all_results import LIMIT, SHAPES, all_results, draw_results, position, results_table, span
-from book.claims import why
-from book.claims import Clause, Measured, load_claims, meets, misses
+from book.claims import Clause, Measured, load_claims, meets, misses, why
 from book.scoreboard import COLOURS, scoreboard
 from icl_lib.paths import root
 from icl_lib.stats import Interval
