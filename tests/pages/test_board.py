@@ -84,7 +84,8 @@ def test_filters_by_paper_and_verdict(board: Any) -> None:
     ("text", "expected"),
     [
         ("l5", ["L5"]),
-        ("  CONCENTRATES query ", ["L5"]),  # all words, in the title
+        ("  CONCENTRATES query ", ["L5", "L9"]),  # all words, in titles, findings or measures
+        ("pruning", ["L7", "Q3"]),
         ("few_tasks", ["L1"]),  # the name of a clause
         ("one cycle", ["L1"]),  # what a clause measures
         ("reproduced", []),  # what is not said of a claim itself
