@@ -14,7 +14,7 @@ from benchmarks import bound, module
 from benchmarks.case import Case, Size, distance, sizes
 from benchmarks.training import MEMBERS, configs_of
 from icl_lib.softmax.descent import stacked_patterns
-from icl_lib.softmax.measure import BLOCK, evaluate_params
+from icl_lib.softmax.evaluation import BLOCK, evaluate_params
 from icl_lib.softmax.model import Params
 from icl_lib.softmax.patterns import Patterns, draw_patterns
 from icl_lib.softmax.prompts import sample_prompts, task_table

@@ -77,7 +77,7 @@ def gradients_differ(model: Transformer, module: Module, prompts: Prompts) -> fl
 
 
 def flops(n: int, width: int) -> int:
-    """Products of one epoch: X w, labels and values, slopes and X, over contexts; queries cost the same each; and the teacher's."""
+    """Products of one epoch: X w, labels and values, derivatives and X, over contexts; queries cost the same each; and the teacher's."""
     tokens = EPOCH * (n + QUERIES)
     return tokens * (4 * D * width + 2 * width + 2 * TEACHER * (D + K))
 

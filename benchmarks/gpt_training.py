@@ -13,8 +13,8 @@ from torch import Tensor
 from benchmarks import gpt2
 from benchmarks.case import Case, Size, counted, distance, sizes
 from icl_lib.softmax.deep import DeepConfig, initial_params, train_deep
+from icl_lib.softmax.evaluation import select
 from icl_lib.softmax.gpt import GPTParams
-from icl_lib.softmax.measure import select
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
 
 STEPS, SETTLED, WHOLE = 2, 200, 400  # steps of a call; steps after which the training has settled; of a whole run

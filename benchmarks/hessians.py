@@ -42,8 +42,8 @@ def double_backward(loss: Callable[[Particles], Tensor], mu: Particles) -> Produ
     """torch.autograd twice; the graph of the gradient is made once and kept."""
     of_theta, theta = on_particles(loss, mu)
     theta.requires_grad_()
-    (slope,) = torch.autograd.grad(of_theta(theta), theta, create_graph=True)
-    return lambda u: torch.autograd.grad(slope, theta, u, retain_graph=True)[0]
+    (gradient,) = torch.autograd.grad(of_theta(theta), theta, create_graph=True)
+    return lambda u: torch.autograd.grad(gradient, theta, u, retain_graph=True)[0]
 
 
 def linearised(teacher: Particles, mu: Particles) -> Product:

@@ -19,8 +19,8 @@ from book.terminal import command
 from icl_lib.paths import write_atomic
 from icl_lib.softmax import gpt, model
 from icl_lib.softmax.descent import stacked_patterns
+from icl_lib.softmax.evaluation import BLOCK
 from icl_lib.softmax.gpt import GPTConfig, init_gpt
-from icl_lib.softmax.measure import BLOCK
 from icl_lib.softmax.model import ModelConfig, init_params
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table

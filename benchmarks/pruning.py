@@ -14,7 +14,7 @@ from benchmarks.attention import held_out, trained
 from benchmarks.case import Case, Size, distance, sizes
 from benchmarks.training import configs_of
 from icl_lib.softmax.descent import stacked_patterns
-from icl_lib.softmax.measure import BLOCK, select
+from icl_lib.softmax.evaluation import BLOCK, select
 from icl_lib.softmax.model import Params
 from icl_lib.softmax.patterns import Patterns, draw_patterns
 from icl_lib.softmax.pruning import evaluate_pruned, keep, magnitude, prune

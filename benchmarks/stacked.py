@@ -34,12 +34,12 @@ def hinge_loss(w_qkv: Tensor, w_o: Tensor, a: Tensor, prompts: Dense) -> Tensor:
 
 def vmap_run(params: Params, batches: Sequence[Dense], step_size: float) -> Run:
     """SGD on given prompts by ``torch.func``."""
-    slopes = vmap(grad_and_value(hinge_loss, argnums=(0, 1)))
+    gradients = vmap(grad_and_value(hinge_loss, argnums=(0, 1)))
 
     def run() -> tuple[Tensor, Tensor]:
         w_qkv, w_o, losses = params.w_qkv.clone(), params.w_o.clone(), []
         for prompts in batches:
-            (d_qkv, d_o), loss = slopes(w_qkv, w_o, params.a, prompts)
+            (d_qkv, d_o), loss = gradients(w_qkv, w_o, params.a, prompts)
             w_qkv.add_(d_qkv, alpha=-step_size)
             w_o.add_(d_o, alpha=-step_size)
             losses.append(loss)
@@ -60,8 +60,8 @@ def jax_run(params: Params, batches: Sequence[Dense], step_size: float) -> Run:
         return jax.nn.relu(1 - target * output).mean()
 
     def step(weights: tuple, *given: jax.Array) -> tuple:
-        found, slopes = jax.value_and_grad(loss)(weights, *given)
-        return tuple(w - step_size * slope for w, slope in zip(weights, slopes, strict=True)), found
+        found, gradients = jax.value_and_grad(loss)(weights, *given)
+        return tuple(w - step_size * g for w, g in zip(weights, gradients, strict=True)), found
 
     compiled = jax.jit(jax.vmap(step))
     start, a = tuple(jnp.asarray(w.numpy()) for w in params[:2]), jnp.asarray(params.a.numpy())

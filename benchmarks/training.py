@@ -13,7 +13,7 @@ from benchmarks import bound, module
 from benchmarks.case import Case, Size, counted, distance, relative, sizes
 from benchmarks.stacked import Run, jax_run, stack, vmap_run
 from icl_lib.softmax.descent import stacked_patterns
-from icl_lib.softmax.measure import select
+from icl_lib.softmax.evaluation import select
 from icl_lib.softmax.model import ModelConfig, Params, backward, hinge
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
@@ -95,8 +95,8 @@ def our_run(params: Params, patterns: Patterns, batches: Sequence[Prompts], step
         for prompts in batches:
             act, grad = backward(now, patterns, prompts)
             losses.append(hinge(act, prompts).mean(1))
-            for weight, slope in zip(now[:2], grad[:2], strict=True):
-                weight.add_(slope, alpha=-step_size)
+            for weight, gradient in zip(now[:2], grad[:2], strict=True):
+                weight.add_(gradient, alpha=-step_size)
         return torch.stack(losses, 1), now.w_qkv - params.w_qkv
 
     return run

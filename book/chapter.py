@@ -14,7 +14,7 @@ from book.cells import EDITED, Cells
 from book.claims import Measured, load_claims, result_json
 from book.claims import if_measurable as if_measurable
 from book.identity import chapter_code, check_trains, tables
-from book.notebooks import declared, declared_files
+from book.notebooks import chapter_files, declared, declared_files
 from book.parameters import (
     is_of,
     ledger_setting,
@@ -56,7 +56,9 @@ class Chapter:
 
     def __init__(self, id: str, namespace: Mapping[str, object]) -> None:
         found = find(id, root())
-        self.id, self.notebook, self.folder = id, found.notebook, out_dir() / id
+        others = [n for n in chapter_files(root()) if n != found.notebook and n.stem.startswith(f"{found.id}_")]
+        require(not others, "id", id, f"that of one chapter, not of {', '.join(n.name for n in others)} too")
+        self.id, self.notebook, self.folder = found.id, found.notebook, out_dir() / found.id
         self._code, self._cells = chapter_code(self.notebook), Cells(self.notebook)
         self._tables = tables(self.notebook, root())
         self._data = {file: stamp(file) for file in declared_files(self.notebook, root())}

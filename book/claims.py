@@ -32,12 +32,16 @@ class Clause:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One entry of the ledger.
+class Finding:
+    """The result of an entry in one sentence, and the verdicts on its clauses, in their order, that it was written for."""
 
-    Attributes:
-        finding: the result in one sentence, by the verdict that it belongs to: it is shown while that is the verdict.
-    """
+    says: str
+    when: list[str]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One entry of the ledger."""
 
     id: str
     paper: str
@@ -50,7 +54,7 @@ class Claim:
     theory_only: list[str] = field(default_factory=list)
     heavy: bool = False
     changes: list[str] = field(default_factory=list)
-    finding: dict[str, str] = field(default_factory=dict)
+    finding: Finding | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ def load_claims(folder: Path | None = None) -> dict[str, Claim]:
         require(set(entry) <= known, name, sorted(set(entry) - known), f"an entry with the fields {sorted(known)} only")
         clauses = {}
         for key, clause in entry.pop("clauses").items():
+            more = sorted(set(clause) - {"measure", "pass", "partly", "control", "says"})
+            require(not more, f"{name}.{key}", more, "a clause with measure, pass, partly, control and says only")
             says = clause.get("says", "{value} {control}")
             once = all(says.count(part) == 1 for part in ("{value}", "{control}"))
             require(once, f"{name}.{key}.says", says, "a sentence with {value} and {control} in it, each once")
@@ -95,11 +101,19 @@ def load_claims(folder: Path | None = None) -> dict[str, Claim]:
                 understood = len(criterion) == 1 and set(criterion) <= {"below", "above", "inside"}
                 understood &= all(isinstance(x, list) == (kind == "inside") for kind, x in criterion.items())
                 require(understood, f"{name}.{key}", criterion, "one of {below: x}, {above: x}, {inside: [a, b]}")
-        finding = entry.get("finding", {})
-        known_verdicts = isinstance(finding, dict) and set(finding) <= set(VERDICTS)
-        require(known_verdicts, f"{name}.finding", finding, f"a mapping from verdicts to sentences: {VERDICTS}")
-        claims[name] = Claim(id=name, clauses=clauses, **entry)
+        if finding := entry.pop("finding", None):
+            whole = (
+                isinstance(finding, dict) and set(finding) == {"says", "when"} and len(finding["when"]) == len(clauses)
+            )
+            require(whole, f"{name}.finding", finding, "says, a sentence, and when, a verdict for every clause")
+            finding = Finding(**finding)
+        claims[name] = Claim(id=name, clauses=clauses, finding=finding, **entry)
     return claims
+
+
+def passing(claim: str, clause: str) -> dict[str, object]:
+    """The criterion of a clause, and nothing else of the ledger."""
+    return dict(read_yaml(root() / "claims.yml")[claim]["clauses"][clause]["pass"])
 
 
 def ends(criterion: Mapping[str, object]) -> tuple[float, float]:

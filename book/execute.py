@@ -26,6 +26,7 @@ THREADS = {
     "MALLOC_MMAP_THRESHOLD_": str(2**28),
     "MALLOC_TRIM_THRESHOLD_": str(2**28),
 }
+logging.getLogger("papermill").addHandler(logging.NullHandler())  # what goes wrong is returned
 # Two kernels that start at the same moment, of two processes, may pick the same ports; one of them then dies before any cell
 # has run, and is started once more.
 STILLBORN = "Kernel died before replying"
@@ -115,7 +116,6 @@ def run(
 
     from book import kernel
 
-    logging.getLogger("papermill").addHandler(logging.NullHandler())  # what went wrong is returned
     started, cache = time.monotonic(), cache_dir()  # which may have something to say
     require(not cache.exists() or cache.is_dir(), "ICL_BOOK_CACHE", str(cache), "a folder, for trained models")
     about = {"commit": commit(source.parent), "date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}"}

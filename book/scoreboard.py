@@ -8,6 +8,7 @@ import pandas as pd
 
 from book import rounding
 from book.claims import VERDICTS, Claim, Measured, judge, judge_clause, load_claims, read_result, why
+from book.compare import NEAR, same_value
 from book.identity import chapter_code, tables
 from book.notebooks import main_figure
 from book.parameters import ledger_setting
@@ -123,19 +124,34 @@ def _standing(claim: Claim, file: Path) -> str:
     return f"<small>recorded with earlier code; with today's: {html.escape(vouched()[recorded][1])}</small><br>"
 
 
+def finding(claim: Claim, file: Path) -> str:
+    """The ledger's sentence on a result; "" unless it was written for what the result says.
+
+    So it has to be current, at the ledger's setting, with the verdicts that the sentence stands for, and no further from the
+    committed result than another machine may come.
+    """
+    committed = root() / "figures" / claim.id / "result.json"
+    if not (claim.finding and committed.is_file()) or other_setting(claim, file) or stale_because(claim, file):
+        return ""
+    measured, content = recorded_in(file)
+    verdicts = [judge_clause(clause, measured[key]) for key, clause in claim.clauses.items()]
+    near = same_value(recorded_in(committed)[1]["clauses"], content["clauses"], NEAR)
+    return claim.finding.says if near and verdicts == claim.finding.when else ""
+
+
 def _row(claim: Claim, fresh: Path | None) -> tuple[str, str]:
     """Verdict and the HTML table row of one claim."""
     file = result_file(claim, fresh)
     name, where = html.escape(claim.title), html.escape(f"{PAPERS[claim.paper]}, {claim.where}")
     if file is None:
-        verdict, found, n, rerun = "not yet measured", "", "", ""
+        verdict, found, n, rerun, told = "not yet measured", "", "", "", ""
     else:
         verdict, found, seeds = _clauses(claim, file)
         n, name = str(seeds), f'<a href="{claim.chapter}.html">{name}</a>'
-        rerun = _standing(claim, file) + _links(claim)
+        rerun, told = _standing(claim, file) + _links(claim), html.escape(finding(claim, file))
     badge = f'<span class="verdict" style="color:{COLOURS[verdict]}">{MARKS[verdict]} {verdict}</span>'
-    finding = f'<p class="finding">{html.escape(claim.finding[verdict])}</p>' if verdict in claim.finding else ""
-    says = f'<span class="title">{name}</span><br><small>{where}</small>{finding or "<br>"}{rerun}'
+    below = f'<p class="finding">{told}</p>' if told else "<br>"
+    says = f'<span class="title">{name}</span><br><small>{where}</small>{below}{rerun}'
     cells = (f"<b>{claim.id}</b>", says, badge, found, n)
     data = f'data-verdict="{verdict}" data-paper="{PAPERS[claim.paper]}" data-seeds="{n}"'
     return verdict, f"<tr {html.escape(data, quote=False)}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

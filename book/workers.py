@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
@@ -105,7 +105,7 @@ def dask(requests: Iterable[Request], address: str) -> Generator[Done, None, Non
         ConfigError, ModuleNotFoundError: as `connected`.
     """
     lost: list[Request] = []
-    with connected(address) as client:
+    with _quiet(), connected(address) as client:
         yield from _on(client, requests, lost)
     if not lost:
         return
@@ -114,8 +114,20 @@ def dask(requests: Iterable[Request], address: str) -> Generator[Done, None, Non
     except ConfigError as error:
         yield lost[0], Outcome("stopped", f"the connection to the scheduler was lost: {error}")
         return
-    with client:
+    with _quiet(), client:
         yield from _on(client, lost)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing of what Dask's client logs meanwhile: what it has to say, outcomes say in a line."""
+    logger = logging.getLogger("distributed.client")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _on(
@@ -124,7 +136,6 @@ def _on(
     """Points as they end; those that were cancelled, as by a lost connection, are put into ``lost`` if it is given."""
     import distributed
 
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it has to say, outcomes say in a line
     name = uuid.uuid4().hex[:8]  # two sweeps on one scheduler are not one task
     futures = {client.submit(run_point, r, key=f"icl-{r.job.key}-{name}", pure=False): r for r in requests}
     try:
@@ -139,4 +150,5 @@ def _on(
                 else:
                     lost.append(futures[future])
     finally:
-        client.cancel(list(futures))
+        with contextlib.suppress(distributed.client.ClosedClientError):  # it gave up the scheduler meanwhile
+            client.cancel(list(futures))

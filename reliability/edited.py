@@ -20,7 +20,7 @@ EDITS = {
     "sign in the loss": ("softmax/model.py", "(1 - prompts.target", "(1 + prompts.target"),
     "gradient of W_O": ("softmax/model.py", "d_neuron = params.a", "d_neuron = 2 * params.a"),
     "sign of the labels": ("softmax/prompts.py", "label=label_of", "label=-label_of"),
-    "sums of the measure": ("softmax/measure.py", "[some] += added", "[some] += 2 * added"),
+    "sums of the measure": ("softmax/evaluation.py", "[some] += added", "[some] += 2 * added"),
     "mean over seeds": ("stats.py", "mean = float(x.mean())\n    if", "mean = float(x.max())\n    if"),
     UNFINISHED: ("softmax/model.py", "attention = softmax(scores)", "attention = softmax(scores"),
     TOUCHED: ("softmax/training.py", "CHUNK = 8", "CHUNK = 8"),
@@ -40,7 +40,7 @@ from icl_lib.paths import root, write_json
 chapter = Chapter("T1", globals())
 folder = chapter.folder
 {TRAINING}
-from icl_lib.softmax.measure import evaluate
+from icl_lib.softmax.evaluation import evaluate
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.stats import mean_interval
 table = evaluate(models, [unseen(c.tasks, 6) for c in configs], PromptConfig(alpha), 100)

@@ -5,8 +5,8 @@ from typing import Any
 
 from icl_lib.softmax.cache import trained
 from icl_lib.softmax.deep import DeepConfig, trained_deep
+from icl_lib.softmax.evaluation import evaluate
 from icl_lib.softmax.gpt import GPTConfig
-from icl_lib.softmax.measure import evaluate
 from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig

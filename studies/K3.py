@@ -26,7 +26,7 @@ def random_saddle(seed: int, index: int) -> SaddleConfig:
     return SaddleConfig(spectrum, missing, draw(k + len(missing), 8), copies=draw(1, 2), seed=draw(0, 2**30))
 
 
-def slope_anywhere(kernel: Kernel, teacher: Particles, mu: Particles, a: Tensor, w: Tensor) -> float:
+def gradient_anywhere(kernel: Kernel, teacher: Particles, mu: Particles, a: Tensor, w: Tensor) -> float:
     """Largest |grad dL/dmu| at any neurons theta = (a, w) of shapes (n, k), (n, d), on the support of mu or off it."""
     m = covariances(kernel, teacher, mu).m[0]
     a, w = a.clone().requires_grad_(), w.clone().requires_grad_()
@@ -42,7 +42,7 @@ def examine(kernel: Kernel, teacher: Particles, mu: Particles, seed: int, n_anyw
         seed: of random neurons off the support and of a random orthogonal R (stream "anywhere").
 
     Returns:
-        loss; r, the smallest eigenvalue of Sigma_{mu° mu°}; slope, of ``slope_anywhere`` at standard normal neurons;
+        loss; r, the smallest eigenvalue of Sigma_{mu° mu°}; gradient, of ``gradient_anywhere`` at standard normal neurons;
         lowest eigenvalue of the particle Hessian and the largest absolute one; and unless L is 0: first and second derivative along the
         homotopy with ``escape_rotation``; random, the second derivative with a random R; and for each of ``READINGS``
         the theorem's bound -4 L^2 / (k R1^2).
@@ -55,7 +55,7 @@ def examine(kernel: Kernel, teacher: Particles, mu: Particles, seed: int, n_anyw
     row = {
         "loss": height,
         "r": float(torch.linalg.eigvalsh(cov.c[0])[0]),
-        "slope": slope_anywhere(kernel, teacher, mu, a, w),
+        "gradient": gradient_anywhere(kernel, teacher, mu, a, w),
         "lowest": lowest,
         "largest": max(abs(lowest), largest),
     }

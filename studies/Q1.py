@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy.stats import binom
 
-from book.claims import load_claims, meets
+from book.claims import meets, passing
 from icl_lib.softmax.assumptions import Assumptions, evaluate_under, vote_error
 from icl_lib.softmax.descent import Ensemble
 from icl_lib.softmax.floors import exact_counts
@@ -124,4 +124,4 @@ def holds(values: pd.Series, conclusion: str) -> bool:
     True
     """
     claim, clause = CLAUSES[conclusion]
-    return bool(values.notna().all()) and meets(mean_interval(values), load_claims()[claim].clauses[clause].passes)
+    return bool(values.notna().all()) and meets(mean_interval(values), passing(claim, clause))

@@ -29,8 +29,8 @@ from icl_lib.mean_field.regression import Source
 from icl_lib.rng import generator
 from icl_lib.softmax import model
 from icl_lib.softmax.descent import Ensemble
+from icl_lib.softmax.evaluation import evaluate_params, judged
 from icl_lib.softmax.floors import exact_counts
-from icl_lib.softmax.measure import evaluate_params, judged
 from icl_lib.softmax.model import Activations, Params, _gather, _scatter, _tables
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts

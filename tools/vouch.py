@@ -42,12 +42,19 @@ FILE = Path("figures/vouched.csv")
 STAMP = 'class="provenance"'  # in the line below a figure
 
 
-def python(folder: Path, *arguments: str) -> str:
-    """What Python prints, run with the code of a checkout."""
+def python(folder: Path, *arguments: str, quiet: bool = False) -> str:
+    """What Python prints, run with the code of a checkout; ``quiet`` about what goes wrong."""
     environment = {**clean_environment(), "PYTHONPATH": str(folder)}
     run = [sys.executable, *arguments]
     done = subprocess.run(
-        run, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
+        run,
+        cwd=folder,
+        env=environment,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else None,
+        encoding="utf-8",
+        errors="replace",
     )
     return done.stdout.strip()
 
@@ -104,7 +111,7 @@ def probed(before: Path, moved: Sequence[str]) -> dict[str, dict[str, str]]:
     own = file.read_text(encoding="utf-8")
     shutil.copyfile("tools/probes.py", file)
     try:
-        said = python(before, "-m", "tools.probes", *moved)
+        said = python(before, "-m", "tools.probes", *moved, quiet=True)
     except subprocess.CalledProcessError:
         file.write_text(own, encoding="utf-8")
         said = python(before, "-m", "tools.probes", *moved)
@@ -112,13 +119,13 @@ def probed(before: Path, moved: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def trainers(before: Path, since: str) -> bool:
-    """Vouch for all trainers whose trigger has moved."""
+    """Vouch for all trainers whose trigger has moved; one that there was not then has nothing to be vouched for."""
     ask = (
-        "import sys; from icl_lib.lineage import lineage; from tools.probes import TRAINERS; "
-        "print(lineage(TRAINERS[sys.argv[1]].entry))"
+        "import json; from icl_lib.lineage import lineage; from tools.probes import TRAINERS; "
+        "print(json.dumps({name: lineage(trainer.entry) for name, trainer in TRAINERS.items()}))"
     )
-    then = {name: python(before, "-c", ask, name) for name in TRAINERS}
-    moved = [name for name, trainer in TRAINERS.items() if trigger(trainer.entry) != then[name]]
+    then = json.loads(python(before, "-c", ask))
+    moved = [name for name in TRAINERS if name in then and trigger(TRAINERS[name].entry) != then[name]]
     if not moved:
         return True
     try:
@@ -126,17 +133,19 @@ def trainers(before: Path, since: str) -> bool:
     except subprocess.CalledProcessError:
         print(f"no probes run with the code of {since}: {', '.join(moved)} cannot be vouched for", file=sys.stderr)
         return False
+    fine = True
     for name in moved:
         entry = TRAINERS[name].entry
-        other = [probe for probe in new[name] if old[name].get(probe) != new[name][probe]]
+        other = [probe for probe in {**old[name], **new[name]} if old[name].get(probe) != new[name].get(probe)]
         if other:
             print(f"{entry}: trains something else: {', '.join(other)}", file=sys.stderr)
+            fine = False
             continue
         how = f"{len(new[name])} probes equal to the bit"
         row = {"trainer": entry, "trigger": trigger(entry), "lineage": then[name], "since": since, "how": how}
         add(TABLE, "trigger", row)
         print(f"{entry}: {how}")
-    return all(old[name] == new[name] for name in moved)
+    return fine
 
 
 def chapter(name: str, before: Path, since: str) -> bool:
@@ -146,7 +155,10 @@ def chapter(name: str, before: Path, since: str) -> bool:
     smaller = notebooks.reduced().get(path)
     parameters, setting = json.dumps(smaller or {}), "recorded" if smaller is None else "reduced"
     recorded = read_json(Path("figures") / found.id / "result.json")["code_hash"]
-    ask = "import sys; from pathlib import Path; from book.identity import chapter_code; print(chapter_code(Path(sys.argv[1])))"
+    where = (
+        "book.identity" if (before / "book" / "identity.py").is_file() else "icl_lib.lineage"
+    )  # before there was a book
+    ask = f"import sys; from pathlib import Path; from {where} import chapter_code; print(chapter_code(Path(sys.argv[1])))"
     if python(before, "-c", ask, str(path)) not in (recorded, vouched().get(recorded, ("",))[0]):
         print(f"{found.id}: its recorded result was stale at {since}, too", file=sys.stderr)
         return False

@@ -5,8 +5,8 @@
 - `trigger` is the hash of that. Another trigger does not mean other numbers: where a trainer's probes come out to the bit, its
   results keep the `lineage` that they had (``data/lineages.csv``, written by ``python -m tools.vouch``).
 
-What lies outside ``icl_lib`` and ``studies`` counts by its version (`provenance.versions`); data that a chapter reads, by what its metadata
-declares (`book.notebooks.declared`).
+What lies outside our packages counts by its version (`provenance.versions`). A chapter's code counts in the same way, see
+``book.identity``.
 """
 
 import csv

@@ -73,8 +73,8 @@ def polish(
         flat: a gradient below this, relative to the same loss, is a critical point.
 
     Returns:
-        The ends, and one row per member: member, loss and height (relative to the loss without features), slope (length
-        of the gradient, relative), curvature (smallest eigenvalue of the Hessian over the largest absolute one), steps,
+        The ends, and one row per member: member, loss and height (relative to the loss without features), gradient (its
+        length, relative), curvature (smallest eigenvalue of the Hessian over the largest absolute one), steps,
         kind: "global minimum"; "strict saddle", flat with curvature below -1e-6; "trap", flat without it; "unresolved".
     """
     check_particles(mu)
@@ -113,7 +113,7 @@ def polish(
         KINDS[0] if low else KINDS[3] if not still else KINDS[1] if bent else KINDS[2]
         for low, still, bent in zip(losses < floor, critical, curvature < -1e-6, strict=True)
     ]
-    table = {"member": range(len(theta)), "loss": losses * size, "height": losses, "slope": gradients}
+    table = {"member": range(len(theta)), "loss": losses * size, "height": losses, "gradient": gradients}
     table |= {"curvature": curvature, "steps": taken, "kind": kind}
     return _members(theta, mu, teacher)[1], pd.DataFrame(table)
 

@@ -14,9 +14,9 @@ from icl_lib.softmax.cache import trained
 from icl_lib.softmax.curves import learning_curve
 from icl_lib.softmax.deep import DeepConfig, train_deep, trained_deep
 from icl_lib.softmax.descent import Ensemble
+from icl_lib.softmax.evaluation import evaluate, evaluate_params
 from icl_lib.softmax.floors import bayes_floor, exact_counts, vote_floor
 from icl_lib.softmax.gpt import GPTConfig
-from icl_lib.softmax.measure import evaluate, evaluate_params
 from icl_lib.softmax.mechanism import is_small, neurons
 from icl_lib.softmax.model import ModelConfig, Params, forward
 from icl_lib.softmax.ood import evaluate_ood

@@ -1,7 +1,7 @@
 """Giving up Paper L's data assumptions one by one: orthogonal patterns, a small irrelevant part, clean labels.
 
 The model, its gradient and its random streams are those of Part I; without a change its results are those of
-`training.train` and `measure.evaluate`. The constructions are ours.
+`training.train` and `evaluation.evaluate`. The constructions are ours.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from torch import Tensor
 from icl_lib.rng import generator
 from icl_lib.softmax import model
 from icl_lib.softmax.descent import Ensemble, descend, stacked_patterns
-from icl_lib.softmax.measure import evaluate_params, judged
+from icl_lib.softmax.evaluation import evaluate_params, judged
 from icl_lib.softmax.model import Activations, Params
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from icl_lib.softmax.descent import Ensemble, State, stacked_patterns
-from icl_lib.softmax.measure import evaluate
+from icl_lib.softmax.evaluation import evaluate
 from icl_lib.softmax.model import Params, forward, hinge
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks

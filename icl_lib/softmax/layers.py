@@ -8,7 +8,7 @@ import torch
 
 from icl_lib.softmax.deep import DeepConfig, initial_params, network, train_deep
 from icl_lib.softmax.descent import Ensemble, stacked_patterns
-from icl_lib.softmax.measure import BLOCK
+from icl_lib.softmax.evaluation import BLOCK
 from icl_lib.softmax.model import Params
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.stack import StackParams

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from icl_lib.softmax.descent import Ensemble, State
-from icl_lib.softmax.measure import BLOCK
+from icl_lib.softmax.evaluation import BLOCK
 from icl_lib.softmax.model import Params, forward
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table

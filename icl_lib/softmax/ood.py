@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.rng import generator
-from icl_lib.softmax.measure import evaluate_params, select
+from icl_lib.softmax.evaluation import evaluate_params, select
 from icl_lib.softmax.patterns import Patterns, build_patterns, orthonormal, out_of_domain, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.tasks import Tasks, all_tasks

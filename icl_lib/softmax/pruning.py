@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from icl_lib.rng import generator
-from icl_lib.softmax.measure import evaluate_params, judged
+from icl_lib.softmax.evaluation import evaluate_params, judged
 from icl_lib.softmax.model import Params, forward
 from icl_lib.softmax.noise import Noise, disturb, forward_dense
 from icl_lib.softmax.patterns import Patterns
@@ -132,7 +132,7 @@ def evaluate_pruned(
 
     Raises:
         ConfigError: for no prompts, tasks of unknown patterns, and anything that is not one entry per seed.
-        icl_lib.softmax.measure.NonFinite: if outputs are NaN or infinite.
+        icl_lib.softmax.evaluation.NonFinite: if outputs are NaN or infinite.
     """
     require(kept.dim() == 3, "kept", tuple(kept.shape), "of shape (E, R, m)")
     _check_mask(kept[:, 0], params)

@@ -138,10 +138,18 @@ def test_chapter_is_found_by_its_id(book: Path) -> None:
     assert Chapter("L1", namespace()).parameters == {"alpha": 0.8, "seeds": 10, "alphas": [0.1, 1.0]}
     with pytest.raises(ConfigError, match="chapter='L7': must be one of "):
         Chapter("L7", namespace())
+    assert Chapter("l1", namespace()).id == "L1"
     with pytest.raises(ConfigError, match=r"sedes=3: unknown parameter \(did you mean seeds\?\)"):
         Chapter("L1", namespace(sedes=3))
     with pytest.raises(ConfigError, match="seeds=2.5: must be of type int"):
         Chapter("L1", namespace(seeds=2.5))
+
+
+def test_a_copy_under_another_name_is_refused(book: Path) -> None:
+    """Its result would be taken for that of the chapter."""
+    write_chapter(book / "chapters/softmax/L1_mine.ipynb", PARAMETERS)
+    with pytest.raises(ConfigError, match="id='L1': must be that of one chapter, not of L1_mine.ipynb too"):
+        Chapter("L1", namespace())
 
 
 def test_where_a_chapter_writes(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:

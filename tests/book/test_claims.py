@@ -106,8 +106,10 @@ def test_what_was_found_is_said_in_words(claim: Claim) -> None:
         assert key not in said or "_" not in key
     file = root() / "figures" / claim.id / "result.json"
     if file.is_file():
-        assert list(claim.finding) == [read_result(file)[1]["verdict"]]
-        (found,) = claim.finding.values()
+        measured, _ = read_result(file)
+        assert claim.finding
+        assert claim.finding.when == [judge_clause(clause, measured[key]) for key, clause in claim.clauses.items()]
+        found = claim.finding.says
         assert found.strip() == found and found.endswith(".") and "_" not in found
 
 
@@ -159,12 +161,14 @@ def test_a_sentence_has_both_numbers_once(tmp_path: Path, says: str) -> None:
         load_claims(tmp_path)
 
 
-@pytest.mark.parametrize("finding", ["It is so.", {"proved": "It is so."}])
-def test_a_finding_belongs_to_a_verdict(tmp_path: Path, finding: object) -> None:
+@pytest.mark.parametrize("finding", ["It is so.", {"says": "It is so."}, {"says": "It is so.", "when": ["partly"]}])
+def test_a_finding_belongs_to_verdicts(tmp_path: Path, finding: object) -> None:
     entries = yaml.safe_load((root() / "claims.yml").read_text())
     entries["L2"]["finding"] = finding
     (tmp_path / "claims.yml").write_text(yaml.safe_dump(entries, sort_keys=False))
-    with pytest.raises(ConfigError, match=r"L2\.finding=.*: must be a mapping from verdicts to sentences"):
+    with pytest.raises(
+        ConfigError, match=r"L2\.finding=.*: must be says, a sentence, and when, a verdict for every clause"
+    ):
         load_claims(tmp_path)
 
 

@@ -13,7 +13,7 @@ from nbformat import v4
 from nbval import kernel
 from nbval.plugin import IPyNbCell
 
-from book.compare import NEAR, same_outputs, same_text, same_value
+from book.compare import EQUAL, NEAR, same_cell, same_outputs, same_text, same_value
 
 
 @pytest.mark.parametrize(
@@ -129,3 +129,42 @@ def test_results() -> None:
     for other in (result(0.65), result(0.5, 11), result(0.5, 10, "reproduced"), {}, result(float("nan"))):
         assert not same_value(result(0.5), other, NEAR)
     assert not same_value([1, 2], [1], NEAR) and not same_value(1, True, NEAR) and not same_value([2], [3], NEAR)
+
+
+def cell(*outputs: nbformat.NotebookNode, checked: bool = False) -> nbformat.NotebookNode:
+    return v4.new_code_cell("# NBVAL_CHECK_OUTPUT" if checked else "x", outputs=list(outputs))
+
+
+def text(*said: str, kind: str = "display_data") -> list[nbformat.NotebookNode]:
+    return [v4.new_output(kind, data={"text/plain": one}) for one in said]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "equal", "checked"),
+    [
+        (text("a 1.5"), text("a 1.5"), True, True),
+        (text("a 1.50001"), text("a 1.5"), True, False),  # equal up to rounding
+        (text("a    1.5"), text("a 1.5"), False, False),  # but for numbers, letter by letter
+        (text("12", "3"), text("1", "23"), False, False),
+        (text("12", "3"), text("3", "12"), False, False),
+        (text("12"), text("12", kind="execute_result"), False, False),
+        (text("12"), [], False, False),
+    ],
+)
+def test_what_make_record_does_not_write_again(
+    old: list[nbformat.NotebookNode], new: list[nbformat.NotebookNode], equal: bool, checked: bool
+) -> None:
+    for mine, theirs in ((old, new), (new, old)):
+        assert same_cell(cell(*mine), cell(*theirs), pictures=True) is equal
+        assert same_cell(cell(*mine, checked=True), cell(*theirs, checked=True), pictures=True) is checked
+
+
+def test_pictures_count_only_if_asked_for() -> None:
+    a, b = (cell(v4.new_output("display_data", data={"image/png": one, "text/plain": "1"})) for one in "ab")
+    assert same_cell(a, b, pictures=False) and not same_cell(a, b, pictures=True)
+    assert not same_cell(a, cell(*text("1")), pictures=False)
+
+
+def test_an_interval_without_numbers_is_compared_as_it_is() -> None:
+    none = dict.fromkeys(("estimate", "low", "high"))
+    assert same_value(none, dict(none), EQUAL) and not same_value(none, {**none, "low": 1.0}, NEAR)

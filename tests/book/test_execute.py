@@ -1,5 +1,6 @@
 """How a notebook is run: its kernel has the library of the process that starts it, and a second chance to start."""
 
+import os
 from pathlib import Path
 
 import papermill
@@ -30,9 +31,10 @@ def test_second_chance(
         return execute(*args, **kwargs)
 
     monkeypatch.setattr(papermill, "execute_notebook", dies)
-    target = book / "out/T1_toy.ipynb"
+    target, before = book / "out/T1_toy.ipynb", dict(os.environ)
     assert run(find("T1", book).notebook, target, book / "out", cwd=book) == problem
     assert target.is_file() == (problem is None)
+    assert dict(os.environ) == before  # a kernel's variables are its own
 
 
 def test_the_kernel_imports_the_library_that_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,15 +82,23 @@ def test_measured_claim(book: Path) -> None:
     assert (counts["reproduced"], counts["not yet measured"], sum(counts.values())) == (1, N_CLAIMS - 1, N_CLAIMS)
 
 
-def test_a_finding_is_shown_while_it_is_the_verdict(book: Path) -> None:
+def test_a_finding_is_shown_with_the_result_that_it_was_written_for(book: Path) -> None:
+    def told() -> bool:
+        return '<p class="finding">So &amp; so.</p>' in rows(scoreboard(book / "fresh")[0])["L1"]
+
     ledger = read_yaml(book / "claims.yml")
-    ledger["L1"]["finding"] = {"partly": "It is so & so."}
-    (book / "claims.yml").write_text(json.dumps(ledger), encoding="utf-8")
-    record(book)
-    assert "so &amp; so" not in rows(scoreboard()[0])["L1"]
-    ledger["L1"]["finding"] = {"reproduced": "It is so & so."}
-    (book / "claims.yml").write_text(json.dumps(ledger), encoding="utf-8")
-    assert '<p class="finding">It is so &amp; so.</p>' in rows(scoreboard()[0])["L1"]
+    verdicts = ["reproduced"] * len(CLAIMS["L1"].clauses)
+    for when, shown in ((["partly", *verdicts[1:]], False), (verdicts, True)):
+        ledger["L1"]["finding"] = {"says": "So & so.", "when": when}
+        (book / "claims.yml").write_text(json.dumps(ledger), encoding="utf-8")
+        record(book)
+        assert told() is shown
+    record(book, "fresh")  # the same numbers
+    assert told()
+    record(book, "fresh", control=Interval(0.81, 0.7, 0.9, 10))  # the same verdicts
+    assert not told()
+    record(book, "fresh", code_hash="of other code")
+    assert not told()
 
 
 def test_one_click_to_figure_and_data(book: Path) -> None:

@@ -18,8 +18,8 @@ from icl_lib.softmax.assumptions import (
     vote_error,
 )
 from icl_lib.softmax.descent import Ensemble, stacked_patterns
+from icl_lib.softmax.evaluation import evaluate
 from icl_lib.softmax.floors import exact_counts
-from icl_lib.softmax.measure import evaluate
 from icl_lib.softmax.mechanism import label_to_feature
 from icl_lib.softmax.model import ModelConfig, Params
 from icl_lib.softmax.patterns import PatternConfig

@@ -8,7 +8,7 @@ import torch
 
 from icl_lib.softmax.curves import CHECK, learning_curve, shortest_from_which, steps_to_reach
 from icl_lib.softmax.descent import stacked_patterns
-from icl_lib.softmax.measure import evaluate
+from icl_lib.softmax.evaluation import evaluate
 from icl_lib.softmax.model import Params, forward, hinge
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import uniform_cover

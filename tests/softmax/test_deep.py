@@ -12,8 +12,8 @@ from benchmarks import gpt2
 from icl_lib.errors import Diverged
 from icl_lib.softmax.deep import DeepConfig, initial_params, network, train_deep, trained_deep
 from icl_lib.softmax.descent import Ensemble, stacked_patterns
+from icl_lib.softmax.evaluation import evaluate
 from icl_lib.softmax.gpt import GPTConfig
-from icl_lib.softmax.measure import evaluate
 from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.network import Network
 from icl_lib.softmax.patterns import PatternConfig

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+import icl_lib.softmax.evaluation as evaluate_module
 import icl_lib.softmax.layers as layers
-import icl_lib.softmax.measure as evaluate_module
 from icl_lib.softmax import gpt, stack
 from icl_lib.softmax.deep import DeepConfig, train_deep
+from icl_lib.softmax.evaluation import evaluate_params
 from icl_lib.softmax.gpt import GPTConfig
 from icl_lib.softmax.layers import layer_masses, layer_params, mass_history, untrained
-from icl_lib.softmax.measure import evaluate_params
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.stack import StackConfig

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from icl_lib.softmax.measure import evaluate_params
+from icl_lib.softmax.evaluation import evaluate_params
 from icl_lib.softmax.mechanism import (
     activity,
     growth,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from icl_lib.softmax.measure import NonFinite
+from icl_lib.softmax.evaluation import NonFinite
 from icl_lib.softmax.model import ModelConfig, forward
 from icl_lib.softmax.noise import Noise, disturb, forward_dense
 from icl_lib.softmax.patterns import PatternConfig

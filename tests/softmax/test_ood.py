@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from icl_lib.softmax.measure import evaluate_params
+from icl_lib.softmax.evaluation import evaluate_params
 from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.ood import FRAMES, evaluate_ood, frames, out_of_domain_test, outside_span, pool_frames
 from icl_lib.softmax.patterns import PatternConfig, draw_patterns, out_of_domain, stack_patterns

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import icl_lib.softmax.measure as evaluate_module
-from icl_lib.softmax.measure import evaluate
+import icl_lib.softmax.evaluation as evaluate_module
+from icl_lib.softmax.evaluation import evaluate
 from icl_lib.softmax.model import ModelConfig, Params, forward
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table

@@ -9,7 +9,7 @@ import torch
 from icl_lib.errors import Diverged
 from icl_lib.softmax.deep import DeepConfig, train_deep
 from icl_lib.softmax.descent import Ensemble
-from icl_lib.softmax.measure import evaluate
+from icl_lib.softmax.evaluation import evaluate
 from icl_lib.softmax.stack import StackConfig
 from icl_lib.softmax.survivors import EVALUATED, complete, outcomes, survivors
 from icl_lib.softmax.tasks import uniform_cover

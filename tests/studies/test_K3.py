@@ -8,7 +8,7 @@ from icl_lib.mean_field.landscape import first_variation
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers
 from icl_lib.mean_field.saddles import SaddleConfig, saddle
 from icl_lib.rng import generator
-from studies.K3 import READINGS, examine, random_saddle, slope_anywhere
+from studies.K3 import READINGS, examine, gradient_anywhere, random_saddle
 
 
 def test_designs_are_valid_repeatable_and_different() -> None:
@@ -19,7 +19,7 @@ def test_designs_are_valid_repeatable_and_different() -> None:
     assert all(len(c.spectrum) + len(c.missing) <= c.d <= 8 for c in designs)
 
 
-def test_the_slope_anywhere_is_the_gradient_of_the_first_variation() -> None:
+def test_gradient_anywhere_is_the_gradient_of_the_first_variation() -> None:
     teacher = teachers([TeacherConfig("random", 4, 3, 2)], Erf())
     mu = initial_particles([InitConfig("aligned", 5, 3, 2)])
     gen, step = generator(0, "check"), 1e-5
@@ -30,14 +30,14 @@ def test_the_slope_anywhere_is_the_gradient_of_the_first_variation() -> None:
         return first_variation(Erf(), teacher, mu, (a + move[:2])[None], (w + move[2:])[None]).item()
 
     slopes = torch.tensor([(at(move) - at(-move)) / (2 * step) for move in moves])
-    assert slope_anywhere(Erf(), teacher, mu, a, w) == pytest.approx(slopes.norm().item(), rel=1e-7)
+    assert gradient_anywhere(Erf(), teacher, mu, a, w) == pytest.approx(slopes.norm().item(), rel=1e-7)
 
 
 @pytest.mark.parametrize("index", range(6))
 def test_a_saddle_is_critical_high_strict_and_within_the_bound(index: int) -> None:
     config = random_saddle(0, index)
     row = examine(Erf(), *saddle(config, Erf()), seed=0)
-    assert row["slope"] < 1e-10 and row["loss"] == pytest.approx(config.height(), rel=1e-10)
+    assert row["gradient"] < 1e-10 and row["loss"] == pytest.approx(config.height(), rel=1e-10)
     assert row["loss"] >= row["r"] / 2 - 1e-12 and row["r"] == pytest.approx(min(config.spectrum), rel=1e-9)
     assert row["lowest"] < -1e-3 * row["largest"] and abs(row["first"]) < 1e-9
     assert all(row["second"] <= row[name] < 0 for name in READINGS)
@@ -50,4 +50,4 @@ def test_a_global_minimum_and_a_point_that_is_not_critical() -> None:
     gen = generator(0, "check")
     off = mu._replace(w=mu.w + 0.02 * torch.randn(mu.w.shape, generator=gen, dtype=mu.w.dtype))
     anywhere = [torch.randn(20, n, generator=gen, dtype=torch.float64) for n in (2, 4)]
-    assert slope_anywhere(Erf(), teacher, off, *anywhere) > 1e-4
+    assert gradient_anywhere(Erf(), teacher, off, *anywhere) > 1e-4

@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
+from icl_lib.softmax.evaluation import evaluate
 from icl_lib.softmax.floors import bayes_floor
-from icl_lib.softmax.measure import evaluate
 from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.patterns import PatternConfig, build_patterns, draw_patterns, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table

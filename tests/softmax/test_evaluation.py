@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-import icl_lib.softmax.measure as evaluate_module
+import icl_lib.softmax.evaluation as evaluate_module
+from icl_lib.softmax.evaluation import NonFinite, evaluate, evaluate_params
 from icl_lib.softmax.floors import vote_floor
-from icl_lib.softmax.measure import NonFinite, evaluate, evaluate_params
 from icl_lib.softmax.model import ModelConfig, Params
 from icl_lib.softmax.patterns import PatternConfig, Patterns, draw_patterns, out_of_domain, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table

@@ -32,7 +32,7 @@ def check_finite(outputs: Tensor, seeds: Sequence[int], members: Sequence[int] |
         members: which ones the outputs are of, by default all.
 
     Raises:
-        icl_lib.softmax.measure.NonFinite: naming the first such member.
+        icl_lib.softmax.evaluation.NonFinite: naming the first such member.
     """
     finite = outputs.flatten(1).isfinite().all(1).tolist()
     if not all(finite):
@@ -119,7 +119,7 @@ def evaluate_params(
 
     Raises:
         ConfigError: for no prompts, tasks of unknown patterns, and anything that is not one entry per seed.
-        icl_lib.softmax.measure.NonFinite: if outputs are NaN or infinite, as those of a member that has diverged.
+        icl_lib.softmax.evaluation.NonFinite: if outputs are NaN or infinite, as those of a member that has diverged.
     """
     require_integer("n_prompts", n_prompts, 1)
     require_members("seeds", seeds)
