@@ -97,7 +97,8 @@ def test_the_quoted_clause_is_the_ledgers() -> None:
     quoted = between(text_of("verdicts.md"), "```yaml\n", "```")
     assert quoted in Path("claims.yml").read_text()
     ((name, clause),) = yaml.safe_load(quoted).items()
-    assert Clause(clause["measure"], clause["pass"], clause["partly"], clause["control"]) == CLAIMS["L2"].clauses[name]
+    fields = [clause[field] for field in ("measure", "pass", "partly", "control", "says")]
+    assert Clause(*fields) == CLAIMS["L2"].clauses[name]
 
 
 ROW = re.compile(r"^\| ([a-z ]+) \| (\S+\s\[.*?\]) \| (\S+\s\[.*?\]) \|", flags=re.M)
