@@ -1,6 +1,6 @@
 """What the performance page shows, as tables of words and rounded numbers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -10,15 +10,11 @@ LARGE = 8  # N = 4 000 particles, where the velocity's targets are
 EPOCH_MODULES = [f"torch.nn, batch {batch}" for batch in (1, 4, 20)]
 
 
-def in_units(value: float, units: Mapping[str, float], digits: int) -> str:
-    """The value times its factor in the first of the units in which that is at least 1, else in the last."""
-    unit = next((unit for unit, factor in units.items() if value * factor >= 1), list(units)[-1])
-    return f"{value * units[unit]:.{digits}g} {unit}"
-
-
 def seconds(value: float) -> str:
-    """Three digits in s, ms or µs."""
-    return in_units(value, {"s": 1.0, "ms": 1e3, "µs": 1e6}, 3)
+    """Three digits in s, ms or µs: the first in which the value is at least 1."""
+    units = {"s": 1.0, "ms": 1e3, "µs": 1e6}
+    unit = next((unit for unit, factor in units.items() if value * factor >= 1), "µs")
+    return f"{value * units[unit]:.3g} {unit}"
 
 
 def number(value: float) -> str:
