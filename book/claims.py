@@ -102,9 +102,8 @@ def load_claims(folder: Path | None = None) -> dict[str, Claim]:
                 understood &= all(isinstance(x, list) == (kind == "inside") for kind, x in criterion.items())
                 require(understood, f"{name}.{key}", criterion, "one of {below: x}, {above: x}, {inside: [a, b]}")
         if finding := entry.pop("finding", None):
-            whole = (
-                isinstance(finding, dict) and set(finding) == {"says", "when"} and len(finding["when"]) == len(clauses)
-            )
+            whole = isinstance(finding, dict) and set(finding) == {"says", "when"} and isinstance(finding["when"], list)
+            whole = whole and len(finding["when"]) == len(clauses)
             require(whole, f"{name}.finding", finding, "says, a sentence, and when, a verdict for every clause")
             finding = Finding(**finding)
         claims[name] = Claim(id=name, clauses=clauses, finding=finding, **entry)

@@ -161,7 +161,10 @@ def test_a_sentence_has_both_numbers_once(tmp_path: Path, says: str) -> None:
         load_claims(tmp_path)
 
 
-@pytest.mark.parametrize("finding", ["It is so.", {"says": "It is so."}, {"says": "It is so.", "when": ["partly"]}])
+@pytest.mark.parametrize(
+    "finding",
+    ["It is so.", {"says": "It is so."}, {"says": "It is so.", "when": ["partly"]}, {"says": "It is so.", "when": 4}],
+)
 def test_a_finding_belongs_to_verdicts(tmp_path: Path, finding: object) -> None:
     entries = yaml.safe_load((root() / "claims.yml").read_text())
     entries["L2"]["finding"] = finding
