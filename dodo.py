@@ -12,7 +12,7 @@ from typing import Any
 
 from doit.exceptions import UnmetDependency
 
-from book import registry, rounding, terminal
+from book import registry, terminal, words
 from book.notebooks import declared, read_cells
 from icl_lib.source import CodeChanged, stamp
 from icl_lib.validate import ConfigError, require
@@ -175,7 +175,7 @@ def task_run_index() -> Iterator[dict[str, Any]]:
         results = [
             Path("claims.yml"),
             Path("figures/vouched.csv"),
-            rounding.FILE,
+            words.TWINS,
             *sorted((BUILD / "figures").rglob("*.json")),
             *sorted(Path("figures").rglob("*.json")),
         ]

@@ -1,7 +1,8 @@
-"""Below a chapter's title: which claim, how long it takes to read and to run, how many seeds, what rounding moves. Long pages: how long to read.
+"""What stands below a chapter's headings, none of it typed by hand.
 
-Nothing here is typed by hand: the claim comes from the ledger, the run time from benchmarks/commands.csv, seeds from the result,
-moves from reliability/twins.csv.
+Below its title: which claim, how long it takes to read and to run, how many seeds, what rounding moves; below that of a long page, how
+long it takes to read. Below "Verdict and control": what the ledger says of each clause, and what was changed there and when. The run time
+comes from benchmarks/commands.csv, seeds from the result, moves from reliability/twins.csv.
 """
 
 import html
@@ -16,10 +17,13 @@ from sphinx.addnodes import desc
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
-from book import rounding
+from book import words
+from book.claims import Claim, load_claims
 from book.registry import ChapterFile, chapters, recorded_seconds
 from book.scoreboard import PAPERS
+from book.words import criterion
 
+VERDICT = "Verdict and control"
 WORDS_PER_MINUTE, SECONDS_PER_FIGURE = 200, 12  # a displayed formula takes as long as a figure
 LONG = 5  # minutes from which a page that is no chapter says how long it takes
 WORD = re.compile(r"\w+(?:[-'’.,]\w+)*")
@@ -46,19 +50,32 @@ def minutes(seconds: float) -> str:
 
 
 @cache
-def by_page(book: Path) -> dict[str, ChapterFile]:
-    """The chapters by the names of their pages; none without a ledger."""
-    found = chapters(book) if (book / "claims.yml").is_file() else []
-    return {f"chapters/{chapter.label}": chapter for chapter in found}
+def by_page(book: Path) -> dict[str, tuple[ChapterFile, Claim | None]]:
+    """The chapters and their claims by the names of their pages; none without a ledger."""
+    if not (book / "claims.yml").is_file():
+        return {}
+    claims = load_claims(book)
+    return {f"chapters/{chapter.label}": (chapter, claims.get(chapter.id)) for chapter in chapters(book)}
 
 
-def facts(chapter: ChapterFile, reading: tuple[str, str], figures: Path) -> list[tuple[str, str]]:
-    """What is said of a chapter, each with how it is known."""
-    said = [reading]
-    if chapter.entry:
-        paper, where = chapter.entry["paper"], chapter.entry["where"]
-        names = [f"Claim {chapter.id}", f"{PAPERS[paper]}, {where}"]
-        said = [*((name, "") for name in (names if paper != "open" else [f"Open question {chapter.id}"])), reading]
+def ledger(claim: Claim) -> str:
+    """The clauses of a claim and the changes of its entry, as HTML."""
+    parts = []
+    for key, clause in claim.clauses.items():
+        says = f"{clause.measure}. Passes {criterion(clause.passes)}; partly {criterion(clause.partly)}."
+        parts.append(
+            f"<dt><code>{html.escape(key)}</code></dt><dd>{html.escape(re.sub(r'[.]+ Passes', '. Passes', says))}"
+        )
+        parts.append(f"<br>Control, which must fail this: {html.escape(clause.control.rstrip('.'))}.</dd>")
+    parts += [f"<dt>Theory only</dt><dd>{html.escape(text)}</dd>" for text in claim.theory_only]
+    parts += [f"<dt>Changed</dt><dd>{html.escape(text)}</dd>" for text in claim.changes]
+    summary = "<summary>What each clause measures, its control, and changes of the ledger</summary>"
+    return f'<details class="ledger">{summary}<dl>{"".join(parts)}</dl></details>\n'
+
+
+def facts(chapter: ChapterFile, figures: Path) -> list[tuple[str, str]]:
+    """What is said of a chapter beside its reading time, each with how it is known."""
+    said = []
     if seconds := recorded_seconds(chapter):
         how = f"Measured: {seconds:.0f} s on a machine with two cores (benchmarks/commands.csv)"
         said.append((f"{minutes(seconds)} to run on two cores", how))
@@ -66,27 +83,30 @@ def facts(chapter: ChapterFile, reading: tuple[str, str], figures: Path) -> list
     if result.is_file():
         n = min(clause["value"]["n"] for clause in json.loads(result.read_text(encoding="utf-8"))["clauses"].values())
         said.append((f"{n} seeds", f"The smallest number of any clause (figures/{chapter.id}/result.json)"))
-    if moved := rounding.moves(chapter.book, chapter.id):
+    if moved := words.moves(chapter.book, chapter.id):
         clause = max(moved, key=lambda name: moved[name])
-        how = "; ".join(f"{name}: {rounding.share(move)}" for name, move in moved.items())
+        how = "; ".join(f"{name}: {words.share(move)}" for name, move in moved.items())
         how = f"What moves when all weights start 1e-7 of their size elsewhere (reliability/twins.csv): {how}"
-        if moved[clause] > rounding.LEVEL:
-            said.append((f"rounding moves {clause}: {rounding.share(moved[clause])}", how))
+        if moved[clause] > words.LEVEL:
+            said.append((f"rounding moves {clause}: {words.share(moved[clause])}", how))
         else:
             said.append(("rounding moves nothing by a tenth of its half width", how))
     return said
 
 
 def insert(app: Sphinx, doctree: nodes.document, page: str) -> None:
-    heading = next(iter(doctree.findall(nodes.title)), None)
-    chapter = by_page(Path.cwd()).get(page)
+    headings = list(doctree.findall(nodes.title))
+    chapter, claim = by_page(Path.cwd()).get(page, (None, None))
     words, pictures = counts(doctree)
     seconds = 60 * words / WORDS_PER_MINUTE + SECONDS_PER_FIGURE * pictures
-    if heading is None or (chapter is None and (seconds < 60 * LONG or next(iter(doctree.findall(desc)), None))):
+    if not headings or (chapter is None and (seconds < 60 * LONG or next(iter(doctree.findall(desc)), None))):
         return
     how = f"{words} words at {WORDS_PER_MINUTE} a minute, and {SECONDS_PER_FIGURE} s for each of {pictures} figures and displayed formulas"
-    reading = (f"{minutes(seconds)} to read", how)
-    said = facts(chapter, reading, Path(app.srcdir) / "figures") if chapter else [reading]
+    said = [(f"{minutes(seconds)} to read", how)]
+    if claim:
+        names = (f"Claim {claim.id}", f"{PAPERS[claim.paper]}, {claim.where}")
+        said = [(name, "") for name in (names if claim.paper != "open" else [f"Open question {claim.id}"])] + said
+    said += facts(chapter, Path(app.srcdir) / "figures") if chapter else []
     titles = [f' title="{html.escape(why)}"' if why else "" for _, why in said]
     spans = [f"<span{title}>{html.escape(text)}</span>" for title, (text, _) in zip(titles, said, strict=True)]
     parts = {"chapters/softmax": "#part-i-paper-l", "chapters/mean_field": "#part-ii-paper-k", "chapters/open": ""}
@@ -94,8 +114,14 @@ def insert(app: Sphinx, doctree: nodes.document, page: str) -> None:
     if part is not None:  # what the symbols mean, one click from where they first occur
         address = app.builder.get_relative_uri(page, "chapters/notation")
         spans.append(f'<a href="{address}{part}">symbols</a>')
-    line = nodes.raw("", f'<p class="page-facts">{" · ".join(spans)}</p>\n', format="html")
-    heading.parent.insert(heading.parent.index(heading) + 1, line)
+    below(headings[0], f'<p class="page-facts">{" · ".join(spans)}</p>\n')
+    for heading in headings:
+        if claim and heading.astext() == VERDICT:
+            below(heading, ledger(claim))
+
+
+def below(heading: nodes.title, text: str) -> None:
+    heading.parent.insert(heading.parent.index(heading) + 1, nodes.raw("", text, format="html"))
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

@@ -9,7 +9,8 @@ import os
 import platform
 import sys
 import time
-from importlib import import_module
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,40 +18,40 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks import gpt_training, peak_memory
-from benchmarks.case import COLUMNS, REPETITIONS, Row, take_turns
+from benchmarks import classical, epoch, evaluation, gpt2, machine, particles, peak_memory, sampling, training
+from benchmarks.case import COLUMNS, REPETITIONS, Case, Row, along, take_turns
 from benchmarks.results import APART, FILE, compared, load
 from book.terminal import command
 from icl_lib.paths import write_atomic, write_json
 from icl_lib.provenance import versions
 
-PATHS = (
-    "machine",
-    "sampling",
-    "training",
-    "gpt_training",
-    "attention",
-    "pruning",
-    "velocity",
-    "kernels",
-    "hessians",
-    "epoch",
-    "classical",
-)
+PATHS: dict[str, Callable[[], list[Case]]] = {
+    "machine": machine.cases,
+    "sampling": partial(along, sampling.AXES, sampling.at),
+    "training": training.cases,
+    "gpt_training": gpt2.cases,
+    "attention": partial(along, evaluation.AXES, evaluation.attention),
+    "pruning": partial(along, evaluation.RATES, evaluation.pruning),
+    "velocity": partial(along, particles.VELOCITIES, particles.velocities),
+    "kernels": partial(along, particles.WIDTHS, particles.kernels),
+    "hessians": partial(along, particles.HESSIANS, particles.hessians),
+    "epoch": epoch.cases,
+    "classical": partial(along, classical.AXES, classical.at),
+}
 SUFFIX = "" if "MALLOC_MMAP_THRESHOLD_" in os.environ else f", {APART}"
 PRELIMINARY = 7  # fewer repetitions than this are a trial
 
 
 def whole_runs(repetitions: int) -> list[Row]:
-    """Times of whole GPT-2 runs, and the loss at their end."""
+    """Times of whole GPT-2 runs, and the mean hinge loss over their last 50 steps."""
     rows = []
-    cases = gpt_training.whole_runs()
+    cases = gpt2.whole_runs()
     for repetition in range(repetitions):
         for case in cases:
             start = time.process_time()
-            loss = gpt_training.at_end(case)
+            losses = case.call()
             rows.append(case.row((time.process_time() - start) / case.work, case.unit, repetition))
-            rows += [case.row(loss, "hinge loss at the end")] if not repetition else []
+            rows += [] if repetition else [case.row(float(losses[-50:].mean()), "hinge loss at the end")]
     return rows
 
 
@@ -91,7 +92,7 @@ def main() -> None:
         sys.exit("memory is measured with Linux's /proc; name the hot paths that you want timed")
     start, rows = time.monotonic(), []
     with threadpool_limits(1):
-        cases = [case for name in PATHS if name in names for case in import_module(f"benchmarks.{name}").cases()]
+        cases = [case for name, of_path in PATHS.items() if name in names for case in of_path()]
         rows += take_turns(cases)
         rows += whole_runs(min(3, REPETITIONS)) if "whole" in names else []
     rows += peak_memory.measured() if "memory" in names else []

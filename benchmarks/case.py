@@ -1,10 +1,10 @@
-"""A case is something to time, and how it differs from ours; the runner makes all cases take turns, repetition by repetition."""
+"""A case is something to time, and how its result differs from ours; all cases take turns, repetition by repetition."""
 
 import gc
 import os
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -41,7 +41,7 @@ class Case(NamedTuple):
         unit: of the time, "s per ...".
         call: what is timed.
         work: units of work that one call does.
-        differs: the largest difference of its result from ours; None for ours itself.
+        differs: how far its result is from ours; None for ours itself.
         tolerance: what ``differs`` may return.
         flop, traffic: arithmetic and bytes of one unit of work, where they are counted.
         precision: of the arithmetic.
@@ -51,7 +51,7 @@ class Case(NamedTuple):
     variant: str
     size: Size
     unit: str
-    call: Callable[[], object]
+    call: Callable[[], Any]
     work: float = 1
     differs: Callable[[], float] | None = None
     tolerance: float = 0
@@ -71,6 +71,11 @@ def sizes(axis: str, published: int, even: bool = False, least: int = 1) -> list
     return [Size(axis, value, factor if value != least else value / published) for value, factor in values.items()]
 
 
+def along(axes: Iterable[Size], at: Callable[[Size], list[Case]]) -> list[Case]:
+    """The cases at all sizes."""
+    return [case for size in axes for case in at(size)]
+
+
 def counted(call: Callable[[], object]) -> int:
     """Arithmetic of the matrix products of a call, counted by torch."""
     with FlopCounterMode(display=False) as counter:
@@ -86,6 +91,18 @@ def distance(ours: torch.Tensor, theirs: object) -> float:
 def relative(ours: torch.Tensor, theirs: object) -> float:
     """L2 norm of the difference over that of ours."""
     return float((ours.double() - torch.as_tensor(theirs).double()).norm() / ours.double().norm())
+
+
+def beside(
+    ours: Case, others: Mapping[str, Callable[[], object]], tolerance: float, differ: Callable[..., float] = distance
+) -> list[Case]:
+    """Ours and its alternatives, whose results may differ from its own by the tolerance."""
+
+    def case(variant: str, call: Callable[[], object]) -> Case:
+        differs = lambda: differ(ours.call(), call())  # noqa: E731
+        return ours._replace(variant=variant, call=call, differs=differs, tolerance=tolerance, flop=0, traffic=0)
+
+    return [ours, *(case(name, call) for name, call in others.items())]
 
 
 def checked(case: Case) -> list[Row]:

@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from torch import Tensor
 
-from benchmarks.case import Case, Size, sizes
+from benchmarks.case import Case, Size, beside, sizes
 from benchmarks.training import configs_of, draw
 from icl_lib.softmax.descent import stacked_patterns
 from icl_lib.softmax.patterns import Patterns
@@ -51,22 +51,10 @@ def at(size: Size) -> list[Case]:
     l, d = config.prompts.n_context, patterns.d_x
 
     def pair(name: str) -> list[Case]:
-        def ours() -> Tensor:
-            return answers(name, prompts, patterns, [config.prompts])[0]
-
-        def theirs() -> Tensor:
-            return by_prompt(MAKERS[name], prompts, patterns)
-
-        def differs() -> float:
-            return float((ours() != theirs()).double().mean())
-
-        benchmark = f"baseline, {name}"
         flop = 2 * d * l if name.endswith("NN") else 2 * d * l * (l + 1)  # distances, or the kernel
-        first = Case(benchmark, "ours", size, UNIT, ours, PROMPTS, flop=flop, precision="float64")
-        return [first, Case(benchmark, "scikit-learn", size, UNIT, theirs, PROMPTS, differs, 1 / PROMPTS + 1e-9)]
+        ours = lambda: answers(name, prompts, patterns, [config.prompts])[0]  # noqa: E731
+        case = Case(f"baseline, {name}", "ours", size, UNIT, ours, PROMPTS, flop=flop, precision="float64")
+        others = {"scikit-learn": lambda: by_prompt(MAKERS[name], prompts, patterns)}
+        return beside(case, others, 1 / PROMPTS + 1e-9, lambda a, b: float((a != b).double().mean()))
 
     return [case for name in MAKERS for case in pair(name)]
-
-
-def cases() -> list[Case]:
-    return [case for size in AXES for case in at(size)]

@@ -5,15 +5,15 @@ times are scaled to an epoch. The module runs at three batches, and is compared 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.case import Case, Size, relative, sizes
+from benchmarks.case import Case, Size, along, relative, sizes
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig
-from icl_lib.mean_field.regression import PromptConfig, Prompts
-from icl_lib.mean_field.train_features import Trainer
-from icl_lib.mean_field.training import TrainConfig
+from icl_lib.mean_field.prompts import PromptConfig, Prompts
+from icl_lib.mean_field.training import TrainConfig, Trainer
 from icl_lib.mean_field.transformer import Transformer, step
 
 EPOCH, D, K, LENGTH, WIDTH, QUERIES, TEACHER = 10_000, 20, 5, 1000, 500, 8, 40  # TEACHER: its neurons
@@ -90,23 +90,16 @@ def at(size: Size) -> list[Case]:
     module, prompts = Module(model), trainer.source.draw(4, "prompts")
     timed = 40 if size.factor <= 2 else 20
 
-    def batches(batch: int, call: Callable[[Prompts], object]) -> Callable[[], object]:
+    def epoch(batch: int, call: Callable[[Prompts], object]) -> Callable[[], object]:
         return lambda: [call(trainer.source.draw(batch, "prompts", i)) for i in range(timed // batch)]
 
-    ours = Case("epoch", "ours", size, UNIT, batches(OURS, lambda p: step("sigmoid", model, [p])), timed / EPOCH)
-    return [ours._replace(flop=flops(n, width))] + [
-        Case(
-            "epoch",
-            f"torch.nn, batch {batch}",
-            size,
-            UNIT,
-            batches(batch, lambda p: gradient(module, p)),
-            timed / EPOCH,
-            lambda: gradients_differ(model, module, prompts),
-            1e-3,
-        )
-        for batch in BATCHES
-    ]
+    def case(variant: str, call: Callable[[], object], **known: Any) -> Case:
+        return Case("epoch", variant, size, UNIT, call, timed / EPOCH, **known)
+
+    differs = {"differs": lambda: gradients_differ(model, module, prompts), "tolerance": 1e-3}
+    theirs = {f"torch.nn, batch {batch}": epoch(batch, lambda p: gradient(module, p)) for batch in BATCHES}
+    ours = case("ours", epoch(OURS, lambda p: step("sigmoid", model, [p])), flop=flops(n, width))
+    return [ours, *(case(name, call, **differs) for name, call in theirs.items())]
 
 
 def whole_steps(mode: str) -> Case:
@@ -122,5 +115,4 @@ def whole_steps(mode: str) -> Case:
 
 
 def cases() -> list[Case]:
-    found = [case for size in AXES for case in at(size)]
-    return found + [whole_steps(mode) for mode in ("joint", "static", "static_finite")]
+    return along(AXES, at) + [whole_steps(mode) for mode in ("joint", "static", "static_finite")]

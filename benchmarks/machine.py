@@ -9,10 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from benchmarks import bound
 from benchmarks.case import Case, Size
 from benchmarks.epoch import EPOCH, LENGTH, QUERIES, TEACHER, WIDTH, D
-from benchmarks.training import MEMBERS, configs_of
+from benchmarks.training import MEMBERS, configs_of, flops, products
 from icl_lib.mean_field.transformer import CACHE
 
 NONE = Size("", 0, 1)
@@ -50,34 +49,25 @@ def rates() -> list[Case]:
     out, out_double, big = torch.empty_like(large), torch.empty_like(double), torch.rand(2**26)
     target, z = torch.empty_like(big), np.random.default_rng(0).random((160, 160))  # a block of the kernel's
     z_out, root = np.empty_like(z), torch.empty(z.shape, dtype=torch.float64)
-    pairs = [(torch.rand(MEMBERS, i, j), torch.rand(MEMBERS, j, k)) for i, j, k in bound.products(config)]
+    pairs = [(torch.rand(MEMBERS, i, j), torch.rand(MEMBERS, j, k)) for i, j, k in products(config)]
     small = torch.rand(MEMBERS, config.batch_size, config.model.m)
     copy, bits, gen = torch.empty_like(small), torch.empty(100_000, dtype=torch.int64), torch.Generator()
-    found: dict[str, tuple[str, Callable[[], object], float]] = {
-        "GEMM, float32": ("flop", lambda: torch.mm(large, large, out=out), 2 * 1024**3),
-        "GEMM, float64": ("flop", lambda: torch.mm(double, double, out=out_double), 2 * 1500**3),
-        "products of the training step": (
-            "flop",
-            repeated(lambda: [x @ y for x, y in pairs], 5),
-            5 * MEMBERS * bound.flops(config),
-        ),
-        "arcsin, float64": ("number", repeated(lambda: np.arcsin(z, out=z_out), 50), 50 * z.size),
-        "reciprocal root, float64": (
-            "number",
-            repeated(lambda: torch.rsqrt(torch.from_numpy(z), out=root), 50),
-            50 * z.size,
-        ),
-        "memory": ("byte", lambda: target.copy_(big), 8 * big.numel()),
-        "copy, arrays of the training step": ("byte", repeated(lambda: copy.copy_(small), 20), 160 * small.numel()),
-        "random numbers": (
-            "number",
-            repeated(lambda: bits.random_(-(2**63), None, generator=gen), 10),
-            10 * bits.numel(),
-        ),
+    step = MEMBERS * flops(config)
+    found: dict[
+        str, tuple[str, Callable[[], object], int, float]
+    ] = {  # of what, a call, how often at once, work of one
+        "GEMM, float32": ("flop", lambda: torch.mm(large, large, out=out), 1, 2 * 1024**3),
+        "GEMM, float64": ("flop", lambda: torch.mm(double, double, out=out_double), 1, 2 * 1500**3),
+        "products of the training step": ("flop", lambda: [x @ y for x, y in pairs], 5, step),
+        "arcsin, float64": ("number", lambda: np.arcsin(z, out=z_out), 50, z.size),
+        "reciprocal root, float64": ("number", lambda: torch.rsqrt(torch.from_numpy(z), out=root), 50, z.size),
+        "memory": ("byte", lambda: target.copy_(big), 1, 8 * big.numel()),
+        "copy, arrays of the training step": ("byte", lambda: copy.copy_(small), 20, 8 * small.numel()),
+        "random numbers": ("number", lambda: bits.random_(-(2**63), None, generator=gen), 10, bits.numel()),
     }
     return [
-        Case("machine", name, NONE, f"s per 10^9 {what}", call, work / 1e9)
-        for name, (what, call, work) in found.items()
+        Case("machine", name, NONE, f"s per 10^9 {what}", repeated(call, times), times * work / 1e9)
+        for name, (what, call, times, work) in found.items()
     ]
 
 

@@ -12,18 +12,15 @@ EPOCH_MODULES = [f"torch.nn, batch {batch}" for batch in (1, 4, 20)]
 
 def seconds(value: float) -> str:
     """Three digits in s, ms or µs: the first in which the value is at least 1."""
-    units = {"s": 1.0, "ms": 1e3, "µs": 1e6}
-    unit = next((unit for unit, factor in units.items() if value * factor >= 1), "µs")
-    return f"{value * units[unit]:.3g} {unit}"
+    unit, factor = next(
+        pair for pair in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)) if value * pair[1] >= 1 or pair[0] == "µs"
+    )
+    return f"{value * factor:.3g} {unit}"
 
 
 def number(value: float) -> str:
     """Three digits, no exponent."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-
-def times_ours(row: pd.Series) -> str:
-    return f"{number(row['median'])} ({number(row['low'])} to {number(row['high'])})"
 
 
 def first_axis(found: pd.DataFrame) -> pd.DataFrame:
@@ -39,13 +36,13 @@ def at_size(found: pd.DataFrame, factor: float) -> pd.DataFrame:
     Args:
         found: of ``results.compared``.
     """
-    rows = first_axis(found)
-    rows = rows[rows["factor"] == factor]
+    rows = first_axis(found)[lambda one: one["factor"] == factor]
+    median, low, high = (rows[name].map(number) for name in ("median", "low", "high"))
     shown = pd.DataFrame(
         {
             "hot path": rows["benchmark"],
             "alternative": rows["against"],
-            "times ours": [times_ours(row) for _, row in rows.iterrows()],
+            "times ours": median + " (" + low + " to " + high + ")",
             "ours": rows["ours"].map(seconds),
             "theirs": rows["theirs"].map(seconds),
             "size": rows["axis"] + " = " + rows["size"].map("{:g}".format),
@@ -67,37 +64,30 @@ def losses(found: pd.DataFrame) -> pd.DataFrame:
 
 def targets(table: pd.DataFrame) -> pd.DataFrame:
     """What was aimed at beforehand; a ratio is reached when that of the minima and the median are."""
-    rows: list[dict[str, object]] = []
+    rows = []
 
     def add(what: str, target: float, found: Iterable[float], high: bool = True) -> None:
         values = list(found)
         reached = min(values) >= target if high else max(values) <= target
-        measured = " / ".join(map(number, values))
-        rows.append(
-            {"aim": what, "target": f"{'≥' if high else '≤'} {target:g}", "measured": measured, "reached": reached}
-        )
+        rows.append((what, f"{'≥' if high else '≤'} {target:g}", " / ".join(map(number, values)), reached))
 
     def faster(what: str, target: float, slow: pd.Series, fast: pd.Series) -> None:
         found = ratio(slow, fast)
         add(what, target, (found["of_minima"], found["median"]))
 
+    def than(benchmark: str, variant: str, target: float, axis: str, factor: float = 1, at: str = "") -> None:
+        theirs, ours = (times(table, benchmark, name, axis, factor) for name in (variant, "ours"))
+        faster(f"{benchmark}{at}, times {variant}", target, theirs, ours)
+
     for benchmark in ("training run", "training step"):
-        ours = times(table, benchmark, "ours", "models")
-        for variant, target in (("ours, solo", 4), ("torch.nn", 15)):
-            faster(f"{benchmark}, times {variant}", target, times(table, benchmark, variant, "models"), ours)
+        than(benchmark, "ours, solo", 4, "models")
+        than(benchmark, "torch.nn", 15, "models")
     for benchmark in ("GPT-2, first steps", "GPT-2, settled", "GPT-2, whole run"):
-        faster(
-            f"{benchmark}, times transformers",
-            2,
-            times(table, benchmark, "transformers", "batch"),
-            times(table, benchmark, "ours", "batch"),
-        )
+        than(benchmark, "transformers", 2, "batch")
     wanted = {"autograd, exact loss": 20, "JAX jit(grad), exact loss": 8, "sampled inputs, at 1 %": 1000}
-    for benchmark in ("velocity", "velocity, default allocator"):
-        ours = times(table, benchmark, "ours", "N", LARGE)
+    for benchmark in ("velocity", f"velocity, {APART}"):
         for variant, target in wanted.items():
-            theirs = times(table, benchmark, variant, "N", LARGE)
-            faster(f"{benchmark} at N = 4 000, times {variant}", target, theirs, ours)
+            than(benchmark, variant, target, "N", LARGE, " at N = 4 000")
     of = shares(table)
     large = of[(of["benchmark"] == "velocity") & (of["axis"] == "N") & (of["factor"] == LARGE)]
     add("velocity at N = 4 000, share of dgemm", 0.35, large["share"])
@@ -106,7 +96,7 @@ def targets(table: pd.DataFrame) -> pd.DataFrame:
     add("epoch, s", 25, [epoch.median()], high=False)
     faster("epoch, times torch.nn at its best batch", 2, modules, epoch)
     add("epoch, share of its operations timed alone", 0.6, of_epoch(table)["share"].tail(1))
-    return pd.DataFrame(rows).set_index("aim")
+    return pd.DataFrame(rows, columns=["aim", "target", "measured", "reached"]).set_index("aim")
 
 
 def share_of_peak(table: pd.DataFrame) -> pd.DataFrame:
@@ -114,16 +104,37 @@ def share_of_peak(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (benchmark, peak), part in first_axis(shares(table)).groupby(["benchmark", "of"], sort=False):
         by = part.set_index("factor")["share"]
-        rows.append(
-            {
-                "hot path": benchmark,
-                "peak": peak,
-                "smallest": by.iloc[0],
-                "published": by.get(1.0),
-                "largest": by.iloc[-1],
-            }
-        )
-    out = pd.DataFrame(rows).sort_values("published", ascending=False).drop_duplicates("hot path")
-    for name in ("smallest", "published", "largest"):
-        out[name] = out[name].map("{:.1%}".format)
-    return out.set_index("hot path")
+        rows.append((benchmark, peak, by.iloc[0], by.get(1.0), by.iloc[-1]))
+    out = pd.DataFrame(rows, columns=["hot path", "peak", "smallest", "published", "largest"]).set_index("hot path")
+    out = out.sort_values("published", ascending=False)
+    out = out[~out.index.duplicated()]
+    return out.assign(**{name: out[name].map("{:.1%}".format) for name in ("smallest", "published", "largest")})
+
+
+def rerun(table: pd.DataFrame) -> pd.DataFrame:
+    """What rerun.csv says: medians over repetitions in seconds; for runs the ratio to the time in cells, for sweeps the efficiency.
+
+    The efficiency is the time of one worker over twice that of two, the median over blocks that took turns. What the processors
+    themselves allow is that of two processes that only compute: the time of one alone over that of two at once.
+    """
+    rows: list[dict[str, object]] = []
+    for name, part in table[table["kind"] == "run"].groupby("of", sort=False):
+        of = part.groupby("case")["seconds"].median()
+        beside = of["before the first cell"] + of["after the last cell"]
+        rows.append({"measured": f"icl run {name}: its cells", "seconds": of["cells"]})
+        rows.append({"measured": f"icl run {name}: all else", "seconds": beside, "ratio": beside / of["cells"]})
+    seconds = {case: part.to_numpy() for case, part in table.groupby("case")["seconds"]}
+    one, two = seconds["1 worker"], seconds["2 workers"]
+    gain, again = pd.Series(one / two / 2).median(), pd.Series(seconds["1 000 points"]).median()
+    computing = pd.Series(seconds["1 process"] / seconds["2 processes"]).median()
+    return pd.DataFrame(
+        [
+            *rows,
+            {"measured": "two processes that only compute", "ratio": computing},
+            {"measured": "sweep of 64 points, 1 worker", "seconds": one.sum()},
+            {"measured": "sweep of 64 points, 2 workers", "seconds": two.sum(), "ratio": gain}
+            | {"target": "at least 0.85", "reached": gain >= 0.85},
+            {"measured": "resuming 1 000 finished points", "seconds": again}
+            | {"target": "at most 2 s", "reached": again <= 2},
+        ]
+    )

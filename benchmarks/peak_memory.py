@@ -7,11 +7,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks import epoch, training, velocity
+from benchmarks import epoch, particles, training
 from benchmarks.case import Row, Size, sizes
-from benchmarks.exact_loss import setting
-from benchmarks.stacked import stack, vmap_run
-from icl_lib.mean_field.train_features import Trainer
+from benchmarks.learners import stack, vmap_run
+from icl_lib.mean_field.training import Trainer
 from icl_lib.mean_field.transformer import step
 from icl_lib.softmax.training import CHUNK, initial_state, train_steps
 
@@ -33,14 +32,14 @@ def stacked(size: Size) -> object:
     return vmap_run(given.params, [stack(given.dense.pop())], given.step_size)()
 
 
-def particles(size: Size) -> object:
+def velocity(size: Size) -> object:
     """One velocity."""
-    return velocity.ours(*setting(int(size.value)))
+    return particles.gradient(*particles.setting(int(size.value)))
 
 
-def particles_autograd(size: Size) -> object:
+def velocity_autograd(size: Size) -> object:
     """The same by autograd through the exact loss."""
-    return velocity.autograd_exact(*setting(int(size.value)))
+    return particles.autograd_exact(*particles.setting(int(size.value)))
 
 
 def _trainer(size: Size) -> Trainer:
@@ -65,24 +64,19 @@ def _mebibytes(field: str) -> float:
     return int(Path("/proc/self/status").read_text(encoding="utf-8").split(f"{field}:")[1].split()[0]) / 1024
 
 
-def _measure(call: Call, warm_up: Size, size: Size, queue: "multiprocessing.Queue[float]") -> None:
+def _measure(call: Call, warm_up: Size, size: Size) -> float:
     torch.set_num_threads(1)
     call(warm_up)
     REFS.write_text("5", encoding="utf-8")  # Linux: forget the highest size so far
     before = _mebibytes("VmRSS")
     call(size)
-    queue.put(_mebibytes("VmHWM") - before)
+    return _mebibytes("VmHWM") - before
 
 
 def added(call: Call, warm_up: Size, size: Size) -> float:
     """Mebibytes that the call adds at the highest, in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_measure, args=(call, warm_up, size, queue))
-    process.start()
-    found = queue.get()
-    process.join()
-    return found
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measure, (call, warm_up, size))
 
 
 def measured() -> list[Row]:
@@ -90,8 +84,8 @@ def measured() -> list[Row]:
     wanted: list[tuple[str, str, Call, list[Size]]] = [
         ("training step", "ours", ensemble, [s for s in training.AXES if s.axis in ("models", "m", "l")]),
         ("training step", "torch.func vmap", stacked, sizes("models", training.MEMBERS)[::3]),
-        ("velocity", "ours", particles, sizes("N", 500)),
-        ("velocity", "autograd, exact loss", particles_autograd, sizes("N", 500)[::3]),
+        ("velocity", "ours", velocity, particles.WIDTHS),
+        ("velocity", "autograd, exact loss", velocity_autograd, particles.WIDTHS[::3]),
         ("epoch", "ours", transformer, epoch.AXES),
         ("epoch", "torch.nn, batch 4", transformer_module, sizes("n", epoch.LENGTH)[::3]),
     ]

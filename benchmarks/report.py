@@ -32,13 +32,13 @@ def against(now: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
         benchmark, variant, axis, size, before and now (median seconds), ratio (now over before, of medians), low and high (now's
         quartiles over before's other ones: the widest ratio that both spreads allow), verdict ("slower", "faster", "within the spread").
     """
+
     tables = []
     for table in (before, now):
         rows = timings(table).fillna({"axis": "", "size": 0})
         rows = rows[(rows["variant"] == "ours") | (rows["benchmark"] == "machine")]
         of = rows.groupby(["benchmark", "variant", "axis", "size"], sort=False)["value"]
-        quantiles = [of.quantile(q).rename(q) for q in (0.25, 0.5, 0.75)]
-        tables.append(pd.concat(quantiles, axis=1))
+        tables.append(pd.concat([of.quantile(q).rename(q) for q in (0.25, 0.5, 0.75)], axis=1))
     old, new = (table.loc[tables[0].index.intersection(tables[1].index, sort=False)] for table in tables)
     out = pd.DataFrame({"before": old[0.5], "now": new[0.5], "ratio": new[0.5] / old[0.5]})
     out["low"], out["high"] = new[0.25] / old[0.75], new[0.75] / old[0.25]

@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from benchmarks.rerun_table import rerun_summary
+from benchmarks import page
 from book import registry, sweep
 from book.terminal import command
 from icl_lib.paths import root, write_atomic
@@ -122,7 +122,7 @@ def main() -> None:
     table = pd.DataFrame(rows)[["kind", "of", "case", "seconds", "others"]]
     print(table.to_string(index=False))
     write_atomic(FILE, table.to_csv(index=False, float_format="%.3g").encode())
-    print(rerun_summary(table).to_string(index=False))
+    print(page.rerun(table).to_string(index=False))
 
 
 if __name__ == "__main__":

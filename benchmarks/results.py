@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import bound
-from benchmarks.training import MEMBERS, configs_of
+from benchmarks.training import MEMBERS, configs_of, draws, flops, traffic
 from icl_lib.softmax.training import TrainConfig
 
 FILE = Path(__file__).with_name("results.csv")
+PLACE = ["benchmark", "axis", "size", "factor"]  # what ours and its alternatives share
 APART = "default allocator"  # ends the name of what was timed without an allocator that keeps large blocks
 RESOURCES = {  # what each rate of the machine is called on the page
     "arithmetic": "GEMM, float32",
@@ -56,25 +56,15 @@ def compared(table: pd.DataFrame) -> pd.DataFrame:
         benchmark, axis, size, factor, against, ours, theirs (medians, s), of_minima, median, low, high (times ours), difference, tolerance.
     """
     rows = []
-    known = table[table["unit"].isin(["difference", "tolerance"])]
-    noted = known.set_index(["benchmark", "variant", "axis", "size", "unit"])["value"]
-    timed = timings(table).dropna(subset="axis")
-    for (benchmark, axis, size), part in timed.groupby(["benchmark", "axis", "size"], sort=False):
-        by_variant = {name: one.set_index("repetition")["value"] for name, one in part.groupby("variant", sort=False)}
-        if "ours" not in by_variant:
-            continue
-        ours = by_variant.pop("ours")
-        for name, theirs in by_variant.items():
-            row = {
-                "benchmark": benchmark,
-                "axis": axis,
-                "size": size,
-                "factor": part["factor"].iloc[0],
-                "against": name,
-            }
-            row |= {"ours": ours.median(), "theirs": theirs.median(), **ratio(theirs, ours)}
-            found = {u: noted.get((benchmark, name, axis, size, u)) for u in ("difference", "tolerance")}
-            rows.append(row | found)
+    known = table[table["unit"].isin(["difference", "tolerance"])].set_index([*PLACE, "variant", "unit"])["value"]
+    for place, part in timings(table).groupby(PLACE, sort=False):
+        by_variant = part.pivot_table("value", "repetition", "variant")
+        for name in part["variant"].unique() if "ours" in by_variant else ():
+            if name != "ours":
+                ours, theirs = by_variant["ours"], by_variant[name]
+                row = {"against": name, "ours": ours.median(), "theirs": theirs.median(), **ratio(theirs, ours)}
+                noted = {unit: known.get((*place, name, unit)) for unit in ("difference", "tolerance")}
+                rows.append(dict(zip(PLACE, place, strict=True)) | row | noted)
     return pd.DataFrame(rows)
 
 
@@ -85,19 +75,16 @@ def rate(table: pd.DataFrame, name: str) -> float:
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
     """For every size of ours where work was counted: flop and bytes a second, over large products and over a copy of arrays that stay in cache."""
-    timed = timings(table)
-    timed = timed[timed["variant"] == "ours"]
-    of: dict = timed.groupby(["benchmark", "axis", "size", "factor"], sort=False)["value"].min().to_dict()
-    rows = []
+    ours = table[table["variant"] == "ours"]
+    best = timings(ours).groupby(PLACE, sort=False)["value"].min().rename("seconds")
+    parts = []
     for unit in ("flop, float32", "flop, float64", "byte"):
         peak = rate(table, RESOURCES["memory"] if unit == "byte" else f"GEMM, {unit[6:]}")
-        work = table[(table["unit"] == unit) & (table["variant"] == "ours")]
-        for found in work.itertuples():
-            at = (found.benchmark, found.axis, found.size, found.factor)
-            speed = float(str(found.value)) / 1e9 / float(of[at])
-            kind = "copy in cache" if unit == "byte" else "GEMM"
-            rows.append((*at, kind, speed, speed / peak))
-    return pd.DataFrame(rows, columns=["benchmark", "axis", "size", "factor", "of", "G_a_second", "share"])
+        work = ours[ours["unit"] == unit].join(best, on=PLACE)
+        speed = work["value"] / 1e9 / work["seconds"]
+        kind = "copy in cache" if unit == "byte" else "GEMM"
+        parts.append(work[PLACE].assign(of=kind, G_a_second=speed, share=speed / peak))
+    return pd.concat(parts, ignore_index=True)
 
 
 def bounds(table: pd.DataFrame) -> pd.DataFrame:
@@ -114,18 +101,11 @@ def bounds(table: pd.DataFrame) -> pd.DataFrame:
 def least_times(table: pd.DataFrame, config: TrainConfig) -> pd.Series:
     """Seconds per model and step by resource, for any sizes."""
     per = {name: rate(table, of) * 1e9 for name, of in RESOURCES.items()}
-    flop, traffic, random = bound.flops(config), bound.traffic(config), bound.draws(config) / per["random numbers"]
-    of_products = flop / per["arithmetic at these sizes"]
-    other = (sum(traffic.values()) - traffic["products"]) / per["memory"]
-    return pd.Series(
-        {
-            "arithmetic": flop / per["arithmetic"],
-            "arithmetic at these sizes": of_products,
-            "memory": sum(traffic.values()) / per["memory"],
-            "random numbers": random,
-            "all in turn": of_products + other + random,
-        }
-    )
+    flop, moved, random = flops(config), traffic(config), draws(config) / per["random numbers"]
+    least = {name: flop / per[name] for name in ("arithmetic", "arithmetic at these sizes")}
+    other = (sum(moved.values()) - moved["products"]) / per["memory"]
+    least |= {"memory": sum(moved.values()) / per["memory"], "random numbers": random}
+    return pd.Series(least | {"all in turn": least["arithmetic at these sizes"] + other + random})
 
 
 def of_epoch(table: pd.DataFrame) -> pd.DataFrame:

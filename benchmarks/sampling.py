@@ -4,11 +4,12 @@ from functools import cache
 
 import torch
 
-from benchmarks import bound, module
-from benchmarks.case import Case, Size, distance, sizes
-from benchmarks.training import BATCH, MEMBERS, configs_of, draw, member
+from benchmarks.case import Case, Size, beside, distance, sizes
+from benchmarks.learners import Dense, dense
+from benchmarks.training import BATCH, MEMBERS, configs_of, draw, member, traffic
 from icl_lib.rng import generator
 from icl_lib.softmax.patterns import draw_patterns
+from icl_lib.softmax.prompts import Prompts
 from icl_lib.softmax.training import CHUNK, TrainConfig
 
 AXES = [*sizes("models", MEMBERS), *sizes("prompts", CHUNK * BATCH)]
@@ -16,7 +17,7 @@ UNIT = "s per draw for all models"
 TOLERANCE = 0.02  # of frequencies, over 100 000 contexts: four standard errors are below 0.01
 
 
-def plain(config: TrainConfig, n: int) -> module.Dense:
+def plain(config: TrainConfig, n: int) -> Dense:
     """The same law, as one writes it with torch's own distributions; dense tokens."""
     patterns, rule, gen = draw_patterns(config.patterns, config.seed), config.prompts, generator(0, "plain sampler")
     (n_idr, n_idi), l = patterns.counts, rule.n_context
@@ -32,10 +33,10 @@ def plain(config: TrainConfig, n: int) -> module.Dense:
     relevant = torch.cat([relevant, pair.gather(1, side[:, None])], 1)
     tokens = basis[relevant] + kappa[..., None] * basis[other]
     tokens[:, :-1, patterns.d_x :] = label[..., None] * patterns.label
-    return module.Dense(tokens[:, :-1].contiguous(), tokens[:, -1], 1.0 - 2 * side)
+    return Dense(tokens[:, :-1].contiguous(), tokens[:, -1], 1.0 - 2 * side)
 
 
-def frequencies(prompts: module.Dense, config: TrainConfig) -> torch.Tensor:
+def frequencies(prompts: Dense, config: TrainConfig) -> torch.Tensor:
     """Mean over prompts of what the law fixes: labels, patterns by label, same-pattern contexts, size of the irrelevant part."""
     patterns = draw_patterns(config.patterns, config.seed)
     unit = patterns.basis[:-1] / patterns.basis[:-1].norm(dim=1, keepdim=True) ** 2
@@ -59,39 +60,24 @@ def frequencies(prompts: module.Dense, config: TrainConfig) -> torch.Tensor:
 def differ(config: TrainConfig, n: int = 40_000) -> float:
     """Largest difference in these between our sampler and the plain one."""
     patterns = draw_patterns(config.patterns, config.seed)
-    ours = module.dense(draw([config], n), patterns)
+    ours = dense(draw([config], n), patterns)
     return float((frequencies(ours, config) - frequencies(plain(config, n), config)).abs().max())
 
 
 def at(size: Size) -> list[Case]:
-    """Both variants at one size."""
+    """All variants at one size."""
     configs = configs_of(size if size.axis == "models" else None)
     n = int(size.value) if size.axis == "prompts" else CHUNK * BATCH
     frames = [draw_patterns(c.patterns, c.seed) for c in configs]
-    traffic = len(configs) * n / BATCH * bound.traffic(configs[0])["sampling"]
+    bytes_of = len(configs) * n / BATCH * traffic(configs[0])["sampling"]
 
-    def ours() -> object:
-        return draw(configs, n)
+    def written_out() -> list[Dense]:
+        return [dense(member(draw([c], n), 0), frame) for c, frame in zip(configs, frames, strict=True)]
 
-    def written_out() -> list[module.Dense]:
-        return [module.dense(member(draw([c], n), 0), frame) for c, frame in zip(configs, frames, strict=True)]
+    def targets_differ(ours: Prompts, theirs: list[Dense]) -> float:
+        return distance(ours.target, torch.stack([part.target for part in theirs]))
 
-    same = lambda: distance(draw(configs, n).target, torch.stack([part.target for part in written_out()]))  # noqa: E731
-    return [
-        Case("prompt sampling", "ours", size, UNIT, ours, traffic=traffic),
-        Case("prompt sampling", "our sampler, dense tokens", size, UNIT, written_out, 1, same, 0),
-        Case(
-            "prompt sampling",
-            "torch, dense tokens",
-            size,
-            UNIT,
-            lambda: [plain(c, n) for c in configs],
-            1,
-            lambda: differ(configs[0]),
-            TOLERANCE,
-        ),
-    ]
-
-
-def cases() -> list[Case]:
-    return [case for size in AXES for case in at(size)]
+    case = Case("prompt sampling", "ours", size, UNIT, lambda: draw(configs, n), traffic=bytes_of)
+    others = {"torch, dense tokens": lambda: [plain(c, n) for c in configs]}
+    by_law = beside(case, others, TOLERANCE, lambda *_: differ(configs[0]))
+    return [*beside(case, {"our sampler, dense tokens": written_out}, 0, targets_differ), by_law[1]]

@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks import bound
 from benchmarks.results import RESOURCES, least_times, rate, times, timings
-from benchmarks.training import AXES, configs_of
+from benchmarks.training import AXES, configs_of, traffic
 
 GROWTH = {  # what is fitted: (benchmark, axis)
     "ensemble size": ("training run", "models"),
@@ -29,12 +28,13 @@ def exponent(size: np.ndarray, value: np.ndarray) -> tuple[float, float, float]:
 def grown(table: pd.DataFrame) -> pd.DataFrame:
     """The data of the figure: against, quantity ("seconds" or "MiB added"), variant, size, factor, value (medians)."""
     parts = []
+    timed, held = timings(table[table["variant"] == "ours"]), table[table["unit"] == "MiB added"]
     for name, (benchmark, axis) in GROWTH.items():
-        timed = timings(table)
-        timed = timed[(timed["benchmark"] == benchmark) & (timed["axis"] == axis) & (timed["variant"] == "ours")]
-        held = table[(table["benchmark"] == MEMORY_OF.get(benchmark, benchmark)) & (table["axis"] == axis)]
-        held = held[(held["unit"] == "MiB added")]
-        for quantity, rows in (("seconds", timed), ("MiB added", held)):
+        for quantity, rows, of in (
+            ("seconds", timed, benchmark),
+            ("MiB added", held, MEMORY_OF.get(benchmark, benchmark)),
+        ):
+            rows = rows[(rows["benchmark"] == of) & (rows["axis"] == axis)]
             found = rows.groupby(["variant", "size", "factor"], as_index=False)["value"].median()
             parts.append(found.assign(against=name, quantity=quantity))
     return pd.concat(parts, ignore_index=True)[["against", "quantity", "variant", "size", "factor", "value"]]
@@ -63,27 +63,23 @@ def bottlenecks(table: pd.DataFrame) -> pd.DataFrame:
         if size.factor != 1 and 0.16 < size.factor < 8:
             continue
         config, n_models = configs_of(size)[0], len(configs_of(size))
-        least, traffic = least_times(table, config), bound.traffic(config)
-        passes = (sum(traffic.values()) - traffic["products"] - traffic["sampling"]) / (
+        least, moved = least_times(table, config), traffic(config)
+        passes = (sum(moved.values()) - moved["products"] - moved["sampling"]) / (
             1e9 * rate(table, RESOURCES["memory"])
         )
         measured = float(times(table, "training step", "ours", size.axis, size.factor).min()) / n_models
         share = {"products": least["arithmetic at these sizes"] / measured, "passes over arrays": passes / measured}
         share["rest"] = 1 - sum(share.values())
-        rows.append(
-            {"axis": size.axis, "size": int(size.value), **share, "largest": max(share, key=lambda k: share[k])}
-        )
+        largest = max(share, key=lambda k: share[k])
+        rows.append({"axis": size.axis, "size": int(size.value), **share, "largest": largest})
     return pd.DataFrame(rows)
 
 
 def shown(fits: pd.DataFrame) -> pd.DataFrame:
     """``exponents`` as words: estimate with its interval."""
 
-    def words(row: pd.Series, end: str) -> str:
-        return f"{row['exponent' + end]:.2f} [{row['low' + end]:.2f}, {row['high' + end]:.2f}]"
-
-    columns = {
-        "all sizes": [words(row, "") for _, row in fits.iterrows()],
-        "from the published one on": [words(row, ", upper half") for _, row in fits.iterrows()],
-    }
-    return fits[["against", "quantity"]].assign(**columns)
+    out = fits[["against", "quantity"]].copy()
+    for title, end in (("all sizes", ""), ("from the published one on", ", upper half")):
+        columns = zip(*(fits[name + end] for name in ("exponent", "low", "high")), strict=True)
+        out[title] = ["{:.2f} [{:.2f}, {:.2f}]".format(*row) for row in columns]
+    return out

@@ -1,17 +1,19 @@
-"""Training of the one-layer learner: ensemble steps on given prompts against four alternatives, and whole runs with their sampling.
+"""Training of the one-layer learner: ensemble steps on given prompts against six alternatives, and whole runs with their sampling.
 
-Sizes are the book's first claim, one at a time times 1/8 to 8: 10 models, 128 prompts a step, 100 neurons, 20 contexts.
+Sizes are the book's first claim, one at a time times 1/8 to 8: 10 models, 128 prompts a step, 100 neurons, 20 contexts. What a step
+costs at the least, in arithmetic, bytes and random numbers, is counted below; ``machine`` times the rates.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from benchmarks import bound, module
-from benchmarks.case import Case, Size, counted, distance, relative, sizes
-from benchmarks.stacked import Run, jax_run, stack, vmap_run
+from benchmarks import learners
+from benchmarks.case import Case, Size, along, beside, distance, relative, sizes
+from benchmarks.learners import Dense, Run, jax_run, scan_run, stack, vmap_run
+from icl_lib.softmax import fused
 from icl_lib.softmax.descent import stacked_patterns
 from icl_lib.softmax.evaluation import select
 from icl_lib.softmax.model import ModelConfig, Params, backward, hinge
@@ -46,40 +48,49 @@ def draw(configs: Sequence[TrainConfig], n_prompts: int) -> Prompts:
     return sample_prompts(rules, task_table(tasks), seeds, (p.n_idr, p.n_idi), n_prompts, "train")
 
 
+def member(codes: Prompts, e: int) -> Prompts:
+    return Prompts(*(part[e : e + 1] for part in codes))
+
+
 class Given:
     """Prompts of some steps, as codes and as dense tokens, and the learner that all variants start from."""
 
     def __init__(self, configs: list[TrainConfig], n_steps: int) -> None:
         self.configs, self.step_size, size = configs, configs[0].step_size, configs[0].batch_size
+        self.members, self.n_steps = range(len(configs)), n_steps
         self.params, self.patterns = initial_state(configs).params, stacked_patterns(configs)
-        pool = draw(configs, n_steps * size)
-        self.codes = [Prompts(*(part[:, i * size : (i + 1) * size] for part in pool)) for i in range(n_steps)]
-        self.dense = [
-            [module.dense(member(codes, e), self.patterns_of(e)) for e in range(len(configs))] for codes in self.codes
-        ]
+        self.pool = draw(configs, n_steps * size)
+        self.codes = [Prompts(*(part[:, i * size : (i + 1) * size] for part in self.pool)) for i in range(n_steps)]
+        frames = [self.patterns._replace(basis=basis) for basis in self.patterns.basis]
+        self.dense = [[learners.dense(member(codes, e), frames[e]) for e in self.members] for codes in self.codes]
 
-    def patterns_of(self, e: int) -> Patterns:
-        return self.patterns._replace(basis=self.patterns.basis[e])
+    def ours(self, members: Sequence[int]) -> Run:
+        """What ``train_steps`` does with the prompts of some members."""
+        some = list(members)
+        frame = self.patterns._replace(basis=self.patterns.basis[some])
+        configs, params = [self.configs[e] for e in some], select(self.params, some)
+        codes = Prompts(*(part[some] for part in self.pool))
 
-    def solo(self, e: int) -> Run:
-        frame = self.patterns._replace(basis=self.patterns.basis[e : e + 1])
-        return our_run(select(self.params, [e]), frame, [member(codes, e) for codes in self.codes], self.step_size)
+        def run() -> tuple[Tensor, Tensor]:
+            learner = fused.Learner(configs, params, frame)
+            losses = learner.advance(codes, 0, self.n_steps)
+            return losses, learner.weights().w_qkv - params.w_qkv
+
+        return run
 
     def runs(self) -> dict[str, Run]:
         """Every variant: n_steps steps from the same weights on the same prompts."""
-        solo = [self.solo(e) for e in range(len(self.configs))]
+        solo = [self.ours([e]) for e in self.members]
         stacked = [stack(members) for members in self.dense]
         return {
-            "ours": our_run(self.params, self.patterns, self.codes, self.step_size),
+            "ours": self.ours(self.members),
             "ours, solo": lambda: joined([run() for run in solo]),
+            "torch, gradient written out": written_run(self.params, self.patterns, self.codes, self.step_size),
             "torch.nn": module_run(self.params, list(zip(*self.dense, strict=True)), self.step_size),
             "torch.func vmap": vmap_run(self.params, stacked, self.step_size),
             "JAX jit + vmap": jax_run(self.params, stacked, self.step_size),
+            "JAX, coded prompts, scan": scan_run(self.params, self.patterns, self.codes, self.step_size),
         }
-
-
-def member(codes: Prompts, e: int) -> Prompts:
-    return Prompts(*(part[e : e + 1] for part in codes))
 
 
 def joined(found: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -87,8 +98,8 @@ def joined(found: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.cat(losses), torch.cat(weights)
 
 
-def our_run(params: Params, patterns: Patterns, batches: Sequence[Prompts], step_size: float) -> Run:
-    """What ``train_steps`` does with a batch."""
+def written_run(params: Params, patterns: Patterns, batches: Sequence[Prompts], step_size: float) -> Run:
+    """The library's pass for GPUs and other precision, in torch."""
 
     def run() -> tuple[Tensor, Tensor]:
         now, losses = Params(*(weight.clone() for weight in params)), []
@@ -102,75 +113,100 @@ def our_run(params: Params, patterns: Patterns, batches: Sequence[Prompts], step
     return run
 
 
-def module_run(params: Params, batches: Sequence[Sequence[module.Dense]], step_size: float) -> Run:
+def module_run(params: Params, batches: Sequence[Sequence[Dense]], step_size: float) -> Run:
     """One seed after the other; the modules are made once and get their first weights back."""
     alone = [select(params, [e]) for e in range(len(batches))]
-    learners = [module.ModuleLearner(one) for one in alone]
+    made = [learners.ModuleLearner(one) for one in alone]
 
-    def one_run(learner: module.ModuleLearner, one: Params, given: Sequence[module.Dense]) -> tuple[Tensor, Tensor]:
+    def one_run(learner: learners.ModuleLearner, one: Params, given: Sequence[Dense]) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             learner.attention.in_proj_weight.copy_(one.w_qkv[0])
             learner.neurons.weight.copy_(one.w_o[0])
-        losses = module.train_module(learner, given, step_size, len(given))
+        losses = learners.train_module(learner, given, step_size, len(given))
         return losses[None], learner.attention.in_proj_weight.detach()[None] - one.w_qkv
 
-    return lambda: joined([one_run(*args) for args in zip(learners, alone, batches, strict=True)])
+    return lambda: joined([one_run(*args) for args in zip(made, alone, batches, strict=True)])
 
 
-def difference(ours: Run, theirs: Run) -> Callable[[], float]:
-    def differs() -> float:
-        (losses, moved), (their_losses, their_moved) = ours(), theirs()
-        return max(distance(losses, their_losses), relative(moved, their_moved))
-
-    return differs
+def difference(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> float:
+    """Of what a run returns, the worse."""
+    return max(distance(ours[0], theirs[0]), relative(ours[1], theirs[1]))
 
 
 def steps_on_given_prompts(size: Size) -> list[Case]:
     """All variants at one size."""
     n_steps = max(1, min(CHUNK, round(CHUNK / size.factor / 2)))
     configs = configs_of(size)
-    given = Given(configs, n_steps)
-    runs = given.runs()
-    flop, traffic = len(configs) * bound.flops(configs[0]), len(configs) * sum(bound.traffic(configs[0]).values())
-    cases = []
-    for variant, run in runs.items():
-        differs = None if variant == "ours" else difference(runs["ours"], run)
-        case = Case("training step", variant, size, UNIT, run, n_steps, differs, TOLERANCE)
-        cases.append(case._replace(flop=flop, traffic=traffic) if variant == "ours" else case)
-    return cases
+    runs = Given(configs, n_steps).runs()
+    bytes_of = len(configs) * sum(traffic(configs[0]).values())
+    ours = Case("training step", "ours", size, UNIT, runs.pop("ours"), n_steps, traffic=bytes_of)
+    return beside(ours._replace(flop=len(configs) * flops(configs[0])), runs, TOLERANCE, difference)
 
 
 def whole(size: Size) -> list[Case]:
     """Training with its sampling, ``CHUNK`` steps; the alternatives at the published size."""
     configs = configs_of(size)
     state, patterns = initial_state(configs), stacked_patterns(configs)
-    ours = lambda: train_steps(configs, state, CHUNK, patterns)  # noqa: E731
-    cases = [Case("training run", "ours", size, UNIT, ours, CHUNK, flop=counted(ours) / CHUNK)]
+    ours = lambda: train_steps(configs, state, CHUNK, patterns).losses  # noqa: E731
+    case = Case("training run", "ours", size, UNIT, ours, CHUNK)
     if size.factor != 1:
-        return cases
+        return [case]
     solo = [([c], initial_state([c]), stacked_patterns([c])) for c in configs]
-    learners = [module.ModuleLearner(start.params) for _, start, _ in solo]
+    made = [learners.ModuleLearner(start.params) for _, start, _ in solo]
 
     def solo_runs() -> Tensor:
         return torch.cat([train_steps(c, start, CHUNK, frame).losses for c, start, frame in solo])
 
     def module_runs() -> Tensor:
-        taken = [
-            module.train_module(learner, module.batches(c), c.step_size, CHUNK)
-            for learner, c in zip(learners, configs, strict=True)
-        ]
-        return torch.stack(taken)
+        pairs = zip(made, configs, strict=True)
+        return torch.stack([learners.train_module(net, learners.batches(c), c.step_size, CHUNK) for net, c in pairs])
 
-    expected = ours().losses
-    return [
-        *cases,
-        Case("training run", "ours, solo", size, UNIT, solo_runs, CHUNK, lambda: distance(expected, solo_runs()), 1e-4),
-        Case(
-            "training run", "torch.nn", size, UNIT, module_runs, CHUNK, lambda: distance(expected, module_runs()), 1e-4
-        ),
-    ]
+    return beside(case, {"ours, solo": solo_runs, "torch.nn": module_runs}, 1e-4)
 
 
 def cases() -> list[Case]:
-    found = [case for size in AXES for case in steps_on_given_prompts(size)]
-    return found + [case for size in AXES if size.axis == "models" for case in whole(size)]
+    return along(AXES, steps_on_given_prompts) + along([size for size in AXES if size.axis == "models"], whole)
+
+
+def products(config: TrainConfig) -> list[tuple[int, int, int]]:
+    """The matrix products of one model's training step, as (rows, inner, columns); see ``model.backward``."""
+    b, m = config.batch_size, config.model.m
+    d, r = config.patterns.d_x + config.patterns.d_y, config.patterns.n_idr + config.patterns.n_idi + 1
+    forward = [(3 * d, d, r), (m, d, r), (r, d, r), (b, r, r), (b, r, m), (1, m, b)]
+    return [*forward, (m, b, r), (b, m, r), (r, b, r), (d, r, r), (d, r, r), (d, m, r), (3 * d, r, d), (m, r, d)]
+
+
+def flops(config: TrainConfig) -> int:
+    """Arithmetic of the matrix products of one model and step (all else is below 5 % of it)."""
+    return sum(2 * i * j * k for i, j, k in products(config))
+
+
+def evaluation_flops(config: TrainConfig) -> int:
+    """Arithmetic of the matrix products of ``model.forward`` that grow with the number of prompts, per prompt."""
+    m, r = config.model.m, config.patterns.n_idr + config.patterns.n_idi + 1
+    return 2 * (r * r + r * m + m)
+
+
+def traffic(config: TrainConfig) -> dict[str, int]:
+    """Bytes that the operations of one model and step read and write, each operand counted once per operation.
+
+    Floats have 4 bytes, pattern numbers 8. The bytes per element are added up over the operations
+    in ``sample_prompts``, ``_gather`` and ``_scatter`` (twice each), ``_forward`` and ``backward``.
+    """
+    b, m, l = config.batch_size, config.model.m, config.prompts.n_context
+    d, r = config.patterns.d_x + config.patterns.d_y, config.patterns.n_idr + config.patterns.n_idi + 1
+    random, outcome, irrelevant = 2 * 28, 64 + 44, 60
+    return {
+        "sampling": b * l * (random + outcome + irrelevant),
+        "gather": 2 * b * l * 60,
+        "scatter": 2 * b * l * 68,
+        "softmax": b * l * (8 + 28),
+        "products": 4 * sum(i * j + j * k + i * k for i, j, k in products(config)),
+        "other": b * r * 28 + b * m * 16 + m * r * 16 + 3 * d * r * 8,
+        "update": (3 * d * d + m * d) * 12,
+    }
+
+
+def draws(config: TrainConfig) -> int:
+    """64-bit random numbers of one model and step."""
+    return config.batch_size * (2 * config.prompts.n_context + 3) // 2

@@ -15,6 +15,7 @@ right of -1; a negative control does its work if all of its interval lies to the
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -64,8 +65,8 @@ def results_table(
 ) -> pd.DataFrame:
     """One row per recorded clause, in the order of the ledger.
 
-    Columns: claim, title, paper, chapter, claim_verdict, stale, clause, verdict, why, control_fails, n; the recorded numbers estimate, low,
-    high and control, control_low, control_high; and the same on the common axis, their names with ``at_`` before them.
+    Columns: claim, title, paper, chapter, claim_verdict, stale, clause, verdict, why, control_fails, n; the recorded numbers
+    estimate, low, high and control, control_low, control_high; and the same on the common axis, their names with ``at_`` before.
 
     Args:
         measured: numbers by claim and clause; claims without any are left out.
@@ -133,13 +134,11 @@ def _numbers(row: pd.Series, columns: Sequence[str]) -> str:
     return show(Interval(estimate, low, high, int(row["n"]))).replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _mark(
-    ax: Axes, y: float, at: tuple[float, float, float], colour: str, shape: str, size: float, hollow: bool
-) -> None:
-    """Estimate and interval of one row; what lies beyond the limits stands at the limit, with an arrow outside."""
+def _mark(ax: Axes, y: float, at: Sequence[float], colour: str, shape: str, control: bool) -> None:
+    """Estimate and interval of one row, hollow for a control; what lies beyond the limits stands there, with an arrow outside."""
     estimate, low, high = (min(max(x, -LIMIT), LIMIT) for x in at)
-    face = "white" if hollow else colour
-    ax.plot([low, high], [y, y], color=colour, linewidth=1.2 if hollow else 2.2, solid_capstyle="butt", zorder=3)
+    face, size, width = ("white", 3.5, 1.2) if control else (colour, 6.5, 2.2)
+    ax.plot([low, high], [y, y], color=colour, linewidth=width, solid_capstyle="butt", zorder=3)
     ax.plot(estimate, y, shape, color=colour, markerfacecolor=face, markersize=size, zorder=4, clip_on=False)
     for beyond, x, arrow in ((at[2] > LIMIT, LIMIT * 1.3, ">"), (at[1] < -LIMIT, -LIMIT * 1.3, "<")):
         if beyond:
@@ -158,12 +157,9 @@ def draw_results(table: pd.DataFrame) -> Figure:
         ax.text(0.01, y, f"{verdict}{stale}", transform=ax.get_yaxis_transform(), fontsize=9, va="center", zorder=5)
         ticks, labels, y = [*ticks, y], [*labels, str(name)], y + 1
         for _, row in part.iterrows():
-            control = CONTROL_FAILS if row["control_fails"] else CONTROL_DOES_NOT
-            _mark(
-                ax, y + 0.2, (row["at_control"], row["at_control_low"], row["at_control_high"]), control, "s", 3.5, True
-            )
-            colour, shape = COLOURS[row["verdict"]], SHAPES[row["verdict"]]
-            _mark(ax, y, (row["at_estimate"], row["at_low"], row["at_high"]), colour, shape, 6.5, False)
+            value, control = ([row[f"at_{name}"] for name in names] for names in (VALUE_COLUMNS, CONTROL_COLUMNS))
+            _mark(ax, y + 0.2, control, CONTROL_FAILS if row["control_fails"] else CONTROL_DOES_NOT, "s", control=True)
+            _mark(ax, y, value, COLOURS[row["verdict"]], SHAPES[row["verdict"]], control=False)
             ticks, labels, y = [*ticks, y], [*labels, row["clause"]], y + 1
     ax.axvline(0, color="black", linewidth=1, zorder=1)
     ax.axvline(-1, color="black", linewidth=1, linestyle=":", zorder=1)
@@ -177,18 +173,10 @@ def draw_results(table: pd.DataFrame) -> Figure:
         label.set_fontweight("bold" if text in set(table["claim"]) else "normal")
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_minor_locator(plt.NullLocator())
-    fig.legend(handles=_legend(), loc="outside upper center", ncols=2, fontsize=9, handletextpad=0.3)
+    plain, hollow = dict[str, Any](), {"markerfacecolor": "white", "markersize": 4}
+    entries = [(f"clause {verdict}", COLOURS[verdict], shape, plain) for verdict, shape in SHAPES.items()]
+    entries += [("its control, which fails", CONTROL_FAILS, "s", hollow)]
+    entries += [("its control, which does not fail", CONTROL_DOES_NOT, "s", hollow)]
+    handles = [Line2D([], [], color=c, marker=m, linestyle="none", label=text, **more) for text, c, m, more in entries]
+    fig.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=9, handletextpad=0.3)
     return fig
-
-
-def _legend() -> list[Line2D]:
-    verdicts = [
-        Line2D([], [], color=COLOURS[verdict], marker=shape, linestyle="none", label=f"clause {verdict}")
-        for verdict, shape in SHAPES.items()
-    ]
-    texts = {CONTROL_FAILS: "its control, which fails", CONTROL_DOES_NOT: "its control, which does not fail"}
-    controls = [
-        Line2D([], [], color=c, marker="s", markerfacecolor="white", markersize=4, linestyle="none", label=text)
-        for c, text in texts.items()
-    ]
-    return verdicts + controls

@@ -6,6 +6,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 
 from icl_lib.paths import read_json, read_yaml, root
@@ -84,7 +85,14 @@ def if_measurable(interval: Callable[..., Interval], *args: object, **options: o
 
 def load_claims(folder: Path | None = None) -> dict[str, Claim]:
     """The ledger in its order, by claim id. Refuses unknown fields and criteria that are not understood."""
-    entries = read_yaml((folder or root()) / "claims.yml")
+    path = (folder or root()) / "claims.yml"
+    return dict(_read(path, path.read_bytes() if path.is_file() else b""))
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, text: bytes) -> dict[str, Claim]:
+    """The ledger of a file; parsed again where its text has changed."""
+    entries = read_yaml(path)
     claims, known = {}, {f.name for f in fields(Claim)} - {"id"}
     for name, entry in entries.items():
         require(set(entry) <= known, name, sorted(set(entry) - known), f"an entry with the fields {sorted(known)} only")

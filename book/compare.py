@@ -95,10 +95,10 @@ def same_text(old: str, new: str, rule: Rule) -> bool:
         return True
     if words(old, rule.spaces) != words(new, rule.spaces):
         return False
-    for a, b in zip(PIECE.findall(old), PIECE.findall(new), strict=True):
-        if bool(a[3]) != bool(b[3]) or not (rule.number(a[3], b[3]) if a[3] else rule.interval(a[:3], b[:3])):
-            return False
-    return True
+    return all(
+        bool(a[3]) == bool(b[3]) and (rule.number(a[3], b[3]) if a[3] else rule.interval(a[:3], b[:3]))
+        for a, b in zip(PIECE.findall(old), PIECE.findall(new), strict=True)
+    )
 
 
 def same_value(old: Any, new: Any, rule: Rule) -> bool:
@@ -117,14 +117,13 @@ def same_value(old: Any, new: Any, rule: Rule) -> bool:
 
 
 def same_file(a: Path, b: Path) -> bool:
-    """Whether two files exist and are equal up to rounding; pictures by bytes."""
+    """Whether two files exist and are equal up to rounding; pictures are compared byte by byte."""
     if not (a.is_file() and b.is_file()):
         return False
     if a.suffix in {".json", ".csv", ".svg"}:
         old, new = (file.read_text(encoding="utf-8") for file in (a, b))
-        return (
-            same_value(json.loads(old), json.loads(new), EQUAL) if a.suffix == ".json" else same_text(old, new, EQUAL)
-        )
+        as_json = a.suffix == ".json"
+        return same_value(json.loads(old), json.loads(new), EQUAL) if as_json else same_text(old, new, EQUAL)
     return a.read_bytes() == b.read_bytes()
 
 
@@ -170,16 +169,14 @@ def _same_output(old: Any, new: Any, pictures: bool, exact: bool) -> bool:
     a, b = _said(old), _said(new)
     if (old.output_type, a.keys()) != (new.output_type, b.keys()):
         return False
-    for kind in a:
-        if kind.startswith("image/") or exact:
-            same = a[kind] == b[kind] or (kind.startswith("image/") and not pictures)
-        else:
-            same = (same_text if isinstance(a[kind], str) and isinstance(b[kind], str) else same_value)(
-                a[kind], b[kind], EQUAL
-            )
-        if not same:
-            return False
-    return True
+
+    def same(kind: str) -> bool:
+        if kind.startswith("image/"):
+            return not pictures or a[kind] == b[kind]
+        text = isinstance(a[kind], str) and isinstance(b[kind], str)
+        return a[kind] == b[kind] or (not exact and (same_text if text else same_value)(a[kind], b[kind], EQUAL))
+
+    return all(map(same, a))
 
 
 def same_cell(old: Any, new: Any, *, pictures: bool) -> bool:

@@ -64,13 +64,6 @@ def machine(versions: Mapping[str, str] | None = None, processor: str | None = N
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} x {processor}, {words}"
 
 
-def forget_tasks() -> None:
-    """Let what an interrupted cell was still waiting for, a kernel that has died meanwhile, end without a word."""
-    from jupyter_core.utils import ensure_event_loop
-
-    ensure_event_loop().set_exception_handler(lambda loop, context: None)
-
-
 def variables(folder: Path, cache: Path, out: Path | None, device: str = "cpu", twin: bool = False) -> dict[str, str]:
     """Those of a kernel (`kernel.environment`): one thread, where networks train, what a chapter writes to."""
     from book import kernel
@@ -78,14 +71,6 @@ def variables(folder: Path, cache: Path, out: Path | None, device: str = "cpu", 
     kept = {**kernel.environment(folder), **THREADS, "ICL_BOOK_CACHE": str(cache)}
     kept |= {"ICL_DEVICE": device, "ICL_TWIN": "1" if twin else "", "ICL_BOOK_OUT": str(out.resolve()) if out else ""}
     return kept
-
-
-def _same_code(one: Path, other: Path) -> bool:
-    """Whether two notebooks are there and have the same code."""
-    try:
-        return canonical(notebook_code(one)) == canonical(notebook_code(other))
-    except (OSError, ValueError, KeyError):  # half of a file, or none
-        return False
 
 
 def run(
@@ -112,13 +97,14 @@ def run(
     """
     import nbformat
     import papermill
+    from jupyter_core.utils import ensure_event_loop
     from papermill.exceptions import PapermillExecutionError
 
     from book import kernel
 
     started, cache = time.monotonic(), cache_dir()  # which may have something to say
     require(not cache.exists() or cache.is_dir(), "ICL_BOOK_CACHE", str(cache), "a folder, for trained models")
-    about = {"commit": commit(source.parent), "date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}"}
+    about: dict[str, object] = {"commit": commit(source.parent), "date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}"}
     running, failed = target.with_suffix(".running.ipynb"), target.with_suffix(".failed.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
     failed.unlink(missing_ok=True)
@@ -140,9 +126,8 @@ def run(
             on_cell_start=starts,
         )
 
-    place = workplace(Path(tempfile.gettempdir()) / "icl-kernel")
     try:
-        with place as folder:
+        with workplace(Path(tempfile.gettempdir()) / "icl-kernel") as folder:
             environment = variables(folder, cache, out, device, twin)
             try:
                 execute(environment)
@@ -150,8 +135,10 @@ def run(
                 if STILLBORN not in str(error):
                     raise
                 execute(environment)
-            except KeyboardInterrupt:
-                forget_tasks()
+            except (
+                KeyboardInterrupt
+            ):  # what the cell was still waiting for, a kernel that has died, ends without a word
+                ensure_event_loop().set_exception_handler(lambda loop, context: None)
                 raise
             versions, processor = kernel.said(folder) or (provenance.versions(device), None)
     except Exception as error:
@@ -163,17 +150,16 @@ def run(
             where = f"cell {error.cell_index + 1}, In [{error.exec_count}]"
             return f"{where}: {last if last.startswith(error.ename) else f'{error.ename}: {last}'}"
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    if not _same_code(running, source):
+    try:
+        same = canonical(notebook_code(running)) == canonical(notebook_code(source))
+    except (OSError, ValueError, KeyError):  # half of a file, or none
+        same = False
+    if not same:
         running.rename(failed)
         return f"its end: {CodeChanged.__name__}: {source} {WRITTEN}"
     done = nbformat.read(running, as_version=4)
-    seconds = round(time.monotonic() - started, 1)
-    done.metadata["icl_book"] = {
-        **about,
-        "seconds": seconds,
-        "machine": machine(versions, processor),
-        "versions": versions,
-    }
+    about |= {"seconds": round(time.monotonic() - started, 1), "machine": machine(versions, processor)}
+    done.metadata["icl_book"] = {**about, "versions": versions}
     nbformat.write(done, target)
     running.unlink()
     return None

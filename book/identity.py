@@ -17,9 +17,7 @@ from icl_lib.validate import require
 
 BEGIN = ("icl_lib.device", "one_thread")  # every chapter begins with it
 # Modules that draw, judge, file or name results: a change there re-runs a chapter but makes no result stale.
-FILING = lineage.FILING | {
-    f"book.{name}" for name in ("cells", "chapter", "identity", "rounding", "scoreboard", "words")
-}
+FILING = lineage.FILING | {f"book.{name}" for name in ("chapter", "identity", "scoreboard", "words")}
 
 
 @cache

@@ -71,7 +71,7 @@ def manager(variables: Mapping[str, str]) -> type[AsyncKernelManager]:
 
 
 def said(folder: Path) -> tuple[dict[str, str], str] | None:
-    """The versions and the processor that the last kernel of a folder computed with; None if none has started."""
+    """Versions and processor of the last kernel that was started in a folder; None if none was."""
     file = folder / "said.json"
     if not file.is_file():
         return None

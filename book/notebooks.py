@@ -25,7 +25,7 @@ def read_cells(notebook: Path) -> list[dict[str, Any]]:
     """The cells of a notebook.
 
     Raises:
-        ConfigError: for a file that is none, with its name.
+        ConfigError: if the file is no notebook; the message names it.
     """
     text = notebook.read_text(encoding="utf-8", errors="replace")
     try:

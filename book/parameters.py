@@ -8,14 +8,15 @@ which tie parameters to each other, are the book's own.
 import ast
 import difflib
 import io
+import math
 import re
 import tokenize
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from book.notebooks import read_cells
-from book.ranges import ANY, Range
 from icl_lib.paths import read_json, read_yaml
 from icl_lib.validate import ConfigError, require
 
@@ -26,34 +27,69 @@ TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "list": (list, tuple),
 }
+WORDS = {  # of messages: one value, several
+    "int": ("an integer", "integers"),
+    "float": ("a number", "numbers"),
+    "str": ("a string", "strings"),
+    "bool": ("True or False", "True or False"),
+}
 # A line of parameters.yml up to its first semicolon: a range and a unit; each may be missing. Conditions follow.
 WRITTEN = re.compile(r"([\[(].*?[\])])?\s*(.*)")
 REPEATS = "may repeat"  # stands among the conditions of a list whose entries need not be different
 FUNCTIONS = {f.__name__: f for f in (abs, all, any, len, max, min, round, set, sorted, sum)}  # what conditions may call
+NUMBER = re.compile(r"\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?")
 SHOWN = 80  # characters of a refused value that a message shows
 
 
-def _parameter_cell(notebook: Path) -> str:
-    for cell in read_cells(notebook):
-        if "parameters" in cell["metadata"].get("tags", []):
-            return "".join(cell["source"])
-    return ""
+@dataclass(frozen=True)
+class Range:
+    """An interval of numbers as it is written: ``[0, 1]``, ``(0, 1]``, ``[2, inf)``.
+
+    Raises:
+        ConfigError: for text that is no interval, or whose ends are the wrong way round.
+
+    >>> 0 in Range("(0, 1]"), 1 in Range("(0, 1]")
+    (False, True)
+    """
+
+    text: str = "(-inf, inf)"
+
+    def __post_init__(self) -> None:
+        require(self.ends()[0] <= self.ends()[1], "range", self.text, "from a smaller to a larger number")
+
+    def ends(self) -> tuple[float, float]:
+        """The lower and the upper end."""
+        found = re.fullmatch(r"[\[(]\s*(-?[\d.e+-]+|-inf)\s*,\s*(-?[\d.e+-]+|inf)\s*[\])]", self.text)
+        require(found is not None, "range", self.text, "like [0, 1], (0, 1] or [2, inf)")
+        assert found is not None
+        return float(found[1]), float(found[2])
+
+    def __contains__(self, value: float) -> bool:
+        low, high = self.ends()
+        above = value > low or (value == low and self.text[0] == "[")
+        return math.isfinite(value) and above and (value < high or (value == high and self.text[-1] == "]"))
 
 
-def _parameter_lines(source: str) -> list[ast.AnnAssign]:
-    return [node for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)]
+ANY = Range()
+
+
+def _lines(notebook: Path) -> Iterator[tuple[str, str, Any, str]]:
+    """Name, annotated type, default (None without one) and comment of every line of the cell tagged ``parameters``."""
+    tagged = (cell for cell in read_cells(notebook) if "parameters" in cell["metadata"].get("tags", []))
+    source = next(("".join(cell["source"]) for cell in tagged), "")
+    lines = ast.parse(source).body
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+    for line in lines:
+        if isinstance(line, ast.AnnAssign):
+            default = ast.literal_eval(line.value) if line.value else None
+            comment = comments.get(line.end_lineno or line.lineno, "")
+            yield ast.unparse(line.target), ast.unparse(line.annotation), default, comment
 
 
 def notebook_parameters(notebook: Path) -> dict[str, str]:
     """Names and annotated types of the cell tagged ``parameters``."""
-    lines = _parameter_lines(_parameter_cell(notebook))
-    return {ast.unparse(line.target): ast.unparse(line.annotation) for line in lines}
-
-
-def notebook_defaults(notebook: Path) -> dict[str, object]:
-    """Names and default values of the cell tagged ``parameters``."""
-    lines = _parameter_lines(_parameter_cell(notebook))
-    return {ast.unparse(n.target): ast.literal_eval(n.value) for n in lines if n.value}
+    return {name: kind for name, kind, _, _ in _lines(notebook)}
 
 
 def ledger_setting(book: Path, id: str, notebook: Path) -> dict[str, object]:
@@ -61,7 +97,8 @@ def ledger_setting(book: Path, id: str, notebook: Path) -> dict[str, object]:
 
     Of a chapter without a recorded result, and for parameters that it did not have then, the defaults.
     """
-    default, result = notebook_defaults(notebook), book / "figures" / id / "result.json"
+    default = {name: value for name, _, value, _ in _lines(notebook) if value is not None}
+    result = book / "figures" / id / "result.json"
     recorded = read_json(result).get("parameters", {}) if result.is_file() else {}
     return default | {name: value for name, value in recorded.items() if name in default}
 
@@ -78,12 +115,17 @@ def _shown(value: object) -> str:
     return repr(value) if len(repr(value)) <= SHOWN else repr(value)[: SHOWN - 3] + "..."
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint in brackets at the known name most like another; "" if none is."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
 def unknown(name: str, value: object, known: Iterable[str], where: str = "") -> ConfigError:
     """The refusal of a name that the chapter does not have, with the nearest one that it has."""
     name = name if name.isidentifier() else _shown(name)
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    return ConfigError(f"{where}{name}={_shown(value)}: unknown parameter{hint}; this chapter has {', '.join(known)}")
+    at = f"{where}{name}={_shown(value)}"
+    return ConfigError(f"{at}: unknown parameter{nearest(name, known)}; this chapter has {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -106,15 +148,11 @@ class Parameter:
     @property
     def allowed(self) -> str:
         """What a value has to be, in words."""
-        nested = self.kind.count("list")
-        of = ("", "a list of ", "a list of lists of ")[nested]
-        plain = self.kind.replace("list[", "").rstrip("]")
-        many = {"int": "integers", "float": "numbers", "str": "strings", "bool": "True or False"}[plain]
-        one = {"int": "an integer", "float": "a number", "str": "a string", "bool": "True or False"}[plain]
-        numbers = plain in ("int", "float") and self.range != ANY
-        plain = (of + many if of else one) + (f" in {self.range.text}" if numbers else "")
-        once = ", each once" if of and not self.repeats else ""
-        return plain + once + (f", with {' and '.join(self.conditions)}" if self.conditions else "")
+        nested, plain = self.kind.count("list"), self.kind.replace("list[", "").rstrip("]")
+        words = ("", "a list of ", "a list of lists of ")[nested] + WORDS[plain][nested > 0]
+        words += f" in {self.range.text}" if plain in ("int", "float") and self.range != ANY else ""
+        words += ", each once" if nested and not self.repeats else ""
+        return words + (f", with {' and '.join(self.conditions)}" if self.conditions else "")
 
     def check(self, value: object, where: str = "") -> object:
         """The value in the parameter's own type: lists are lists, and a whole number for a float is a float.
@@ -122,7 +160,9 @@ class Parameter:
         Raises:
             ConfigError: for a wrong type or a number out of range; ``where`` begins the message.
         """
-        if not (is_of(value, self.kind) and self._in_range(value) and (self.repeats or self._different(value))):
+        several = value if isinstance(value, list | tuple) and not self.repeats else []
+        different = all(entry not in several[:i] for i, entry in enumerate(several))
+        if not (is_of(value, self.kind) and self._in_range(value) and different):
             single = self.kind.startswith("list") and is_of(value, self.kind.removeprefix("list[")[:-1])
             hint = f" (a list of one is written [{value}])" if single else ""
             raise ConfigError(f"{where}{self.name}={_shown(value)}: must be {self.allowed}{hint}")
@@ -132,10 +172,6 @@ class Parameter:
         if isinstance(value, list | tuple):
             return len(value) > 0 and all(map(self._in_range, value))
         return isinstance(value, bool | str) or value in self.range  # type: ignore[operator]
-
-    def _different(self, value: object) -> bool:
-        """Whether a list has no entry twice."""
-        return not isinstance(value, list | tuple) or all(entry not in value[:i] for i, entry in enumerate(value))
 
     def _plain(self, value: object) -> object:
         if isinstance(value, list | tuple):
@@ -150,12 +186,6 @@ def _entries(kind: str, default: object) -> str:
     if default and all(isinstance(entry, list) for entry in default):
         return f"list[{_entries('list', [x for entry in default for x in entry])}]"
     return "list[int]" if all(is_of(entry, "int") for entry in default) else "list[float]"
-
-
-def _comments(source: str) -> dict[int, str]:
-    """Comments by the number of their line."""
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
 
 
 def load_table(book: Path) -> dict[str, dict[str, str]]:
@@ -174,18 +204,13 @@ def read_parameters(notebook: Path, table: Mapping[str, str]) -> dict[str, Param
     Raises:
         ConfigError: for a range that cannot be read.
     """
-    source = _parameter_cell(notebook)
-    comments, found = _comments(source), {}
-    for line in _parameter_lines(source):
-        name, kind = ast.unparse(line.target), ast.unparse(line.annotation)
-        default = ast.literal_eval(line.value) if line.value else None
+    found = {}
+    for name, kind, default, meaning in _lines(notebook):
         written, *more = (part.strip() for part in table.get(name, "").split(";"))
         text, unit = WRITTEN.fullmatch(written).groups()  # type: ignore[union-attr]
-        meaning = comments.get(line.end_lineno or line.lineno, "")
-        within, conditions = Range(text) if text else ANY, tuple(part for part in more if part != REPEATS)
-        found[name] = Parameter(
-            name, _entries(kind, default), default, meaning, within, unit, conditions, REPEATS in more
-        )
+        conditions = tuple(part for part in more if part != REPEATS)
+        of = _entries(kind, default), default, meaning, Range(text) if text else ANY, unit, conditions, REPEATS in more
+        found[name] = Parameter(name, *of)
     return found
 
 
@@ -198,24 +223,6 @@ def _holds(condition: str, values: Mapping[str, object]) -> bool:
         return False
 
 
-def require_conditions(known: Mapping[str, Parameter], values: Mapping[str, object], where: str = "") -> None:
-    """Refuse values that are allowed one by one but not together; ``values`` has one for every parameter.
-
-    >>> tasks = Parameter("n_tasks", "int", 18, conditions=("n_tasks % n_idr == 0",))
-    >>> require_conditions({"n_tasks": tasks}, {"n_tasks": 17, "n_idr": 6})
-    Traceback (most recent call last):
-    ...
-    icl_lib.validate.ConfigError: n_tasks=17: must be an integer, with n_tasks % n_idr == 0 (here n_idr = 6)
-    """
-    for name, parameter in known.items():
-        for condition in parameter.conditions:
-            if not _holds(condition, values):
-                others = {n.id for n in ast.walk(ast.parse(condition)) if isinstance(n, ast.Name)} & {*values} - {name}
-                here = ", ".join(f"{other} = {_shown(values[other])}" for other in sorted(others))
-                hint = f" (here {here})" if here else ""
-                raise ConfigError(f"{where}{name}={_shown(values[name])}: must be {parameter.allowed}{hint}")
-
-
 def check_values(known: Mapping[str, Parameter], values: Mapping[str, object], where: str = "") -> dict[str, object]:
     """All parameters of a chapter: the given values, checked, and the defaults of the others.
 
@@ -224,10 +231,9 @@ def check_values(known: Mapping[str, Parameter], values: Mapping[str, object], w
             that starts with ``where``.
 
     >>> alpha = Parameter("alpha", "float", 0.8, "fraction of contexts", Range("[0, 1]"), "")
-    >>> known = {"alpha": alpha}
-    >>> check_values(known, {"alpha": 1})
+    >>> check_values({"alpha": alpha}, {"alpha": 1})
     {'alpha': 1.0}
-    >>> check_values(known, {"alpa": 0.5})
+    >>> check_values({"alpha": alpha}, {"alpa": 0.5})
     Traceback (most recent call last):
     ...
     icl_lib.validate.ConfigError: alpa=0.5: unknown parameter (did you mean alpha?); this chapter has alpha
@@ -238,11 +244,14 @@ def check_values(known: Mapping[str, Parameter], values: Mapping[str, object], w
     checked = {name: known[name].check(value, where) for name, value in values.items()}
     # Defaults too in their parameter's own type: the same setting has the same name, given or not.
     every = {name: checked.get(name, known[name]._plain(known[name].default)) for name in known}
-    require_conditions(known, every, where)
+    for name, parameter in known.items():
+        for condition in parameter.conditions:
+            if not _holds(condition, every):
+                others = {n.id for n in ast.walk(ast.parse(condition)) if isinstance(n, ast.Name)} & {*every} - {name}
+                here = ", ".join(f"{other} = {_shown(every[other])}" for other in sorted(others))
+                hint = f" (here {here})" if here else ""
+                raise ConfigError(f"{where}{name}={_shown(every[name])}: must be {parameter.allowed}{hint}")
     return every
-
-
-NUMBER = re.compile(r"\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?")
 
 
 def parse_value(text: str, kind: str) -> object:

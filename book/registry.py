@@ -1,7 +1,6 @@
 """The chapters of the book as the command sees them: by id, with title, parameters and measured run time."""
 
 import csv
-import difflib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,14 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from book.notebooks import chapter_files, read_cells
-from book.parameters import (
-    Parameter,
-    check_values,
-    ledger_setting,
-    load_table,
-    notebook_parameters,
-    read_parameters,
-)
+from book.parameters import Parameter, check_values, ledger_setting, load_table, nearest, read_parameters
 from icl_lib.paths import read_yaml
 from icl_lib.validate import ConfigError, require
 
@@ -79,49 +71,48 @@ def reduced(book: Path) -> dict[str, dict[str, Any]]:
     return dict(read_yaml(file) or {}) if file.is_file() else {}
 
 
+def _places(book: Path, entries: Mapping[str, Any]) -> list[tuple[str, str, Path]]:
+    """Id, label and file of every notebook, in the order of the ledger; one that measures no claim has its file's name as id."""
+    ids = {str(entry.get("chapter")).removeprefix("chapters/"): id for id, entry in reversed([*entries.items()])}
+    labels = {file.relative_to(book / "chapters").with_suffix("").as_posix(): file for file in chapter_files(book)}
+    order = {id: number for number, id in enumerate(entries)}
+    found = [(ids.get(label, file.stem), label, file) for label, file in labels.items()]
+    return sorted(found, key=lambda place: order.get(place[0], len(order)))
+
+
+def _chapter(
+    place: tuple[str, str, Path], book: Path, entries: Mapping[str, Any], table: Mapping[str, dict[str, str]]
+) -> ChapterFile | None:
+    """What a notebook says of itself, its title by its first heading if the ledger has none; None if it has no parameters."""
+    id, label, notebook = place
+    entry, known = entries.get(id, {}), read_parameters(notebook, table.get(label, {}))
+    texts = ["".join(cell["source"]) for cell in read_cells(notebook) if cell["cell_type"] == "markdown"]
+    heading = next((text.partition("\n")[0].lstrip("# ") for text in texts if text.startswith("#")), notebook.stem)
+    return ChapterFile(id, book, notebook, entry.get("title") or heading, entry, known) if known else None
+
+
 def chapters(book: Path) -> list[ChapterFile]:
     """All chapters in the order of the ledger, then those that measure no claim; pages without parameters are none.
 
     A file that is no notebook is left out, with a warning that names it.
     """
     entries, table, found = ledger(book), load_table(book), []
-    for notebook in _ordered(entries, book):
+    for place in _places(book, entries):
         try:
-            if chapter := _chapter(notebook, book, entries, table):
-                found.append(chapter)
+            found.append(_chapter(place, book, entries, table))
         except ConfigError as error:
             warnings.warn(f"{error}; it is left out", stacklevel=2)
-    return found
+    return [chapter for chapter in found if chapter]
 
 
-def _id(notebook: Path, book: Path, entries: Mapping[str, Any]) -> str:
-    """The claim that a notebook measures, or the name of its file."""
-    label = notebook.relative_to(book).with_suffix("").as_posix()
-    return next((id for id, entry in entries.items() if entry.get("chapter") == label), notebook.stem)
-
-
-def _ordered(entries: Mapping[str, Any], book: Path) -> list[Path]:
-    """The files of chapters in the order of the ledger."""
-    place = {id: number for number, id in enumerate(entries)}
-    return sorted(chapter_files(book), key=lambda file: (place.get(_id(file, book, entries), len(place)), file))
-
-
-def _chapter(
-    notebook: Path, book: Path, entries: Mapping[str, Any], table: Mapping[str, dict[str, str]]
-) -> ChapterFile | None:
-    """What a notebook says of itself; None if it has no parameters."""
-    if not notebook_parameters(notebook):
-        return None
-    id, label = _id(notebook, book, entries), notebook.relative_to(book / "chapters").with_suffix("").as_posix()
-    entry, known = entries.get(id, {}), read_parameters(notebook, table.get(label, {}))
-    return ChapterFile(id, book, notebook, entry.get("title") or _heading(notebook), entry, known)
-
-
-def _heading(notebook: Path) -> str:
-    """The first heading of a notebook."""
-    cells = read_cells(notebook)
-    lines = ("".join(cell["source"]).partition("\n")[0] for cell in cells if cell["cell_type"] == "markdown")
-    return next((line.lstrip("# ") for line in lines if line.startswith("#")), notebook.stem)
+def _named(name: str, places: Sequence[tuple[str, str, Path]], others: Sequence[str] = ()) -> tuple[str, str, Path]:
+    wanted = name.removeprefix("chapters/").removesuffix(".ipynb")
+    for id, label, file in places:
+        if wanted.lower() in (id.lower(), file.stem.lower(), label.lower()):
+            return id, label, file
+    names = [*others, *(id for id, _, _ in places)]
+    hint = nearest(wanted, [*names, *(file.stem for _, _, file in places)])
+    raise ConfigError(f"chapter={name!r}: must be one of {', '.join(names)}{hint}")
 
 
 def find_file(name: str, book: Path, others: Sequence[str] = ()) -> Path:
@@ -133,16 +124,7 @@ def find_file(name: str, book: Path, others: Sequence[str] = ()) -> Path:
     Raises:
         ConfigError: for a name that no chapter has, with the nearest ones.
     """
-    entries = ledger(book)
-    wanted, names = name.removeprefix("chapters/").removesuffix(".ipynb"), list(others)
-    for file in _ordered(entries, book):
-        label, id = file.relative_to(book / "chapters").with_suffix("").as_posix(), _id(file, book, entries)
-        if wanted.lower() in (id.lower(), file.stem.lower(), label.lower()):
-            return file
-        names.append(id)
-    near = difflib.get_close_matches(wanted, [*names, *(file.stem for file in chapter_files(book))], n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    raise ConfigError(f"chapter={name!r}: must be one of {', '.join(names)}{hint}")
+    return _named(name, _places(book, ledger(book)), others)[2]
 
 
 def find(name: str, book: Path) -> ChapterFile:
@@ -151,7 +133,8 @@ def find(name: str, book: Path) -> ChapterFile:
     Raises:
         ConfigError: for a name that no chapter has, and for a page without parameters.
     """
-    found = _chapter(find_file(name, book), book, ledger(book), load_table(book))
+    entries = ledger(book)
+    found = _chapter(_named(name, _places(book, entries)), book, entries, load_table(book))
     if found is None:
         raise ConfigError(f"chapter={name!r}: must be a chapter with parameters, which this page has not")
     return found
@@ -171,12 +154,8 @@ def recorded_seconds(chapter: ChapterFile) -> float | None:
     """Run time at the default setting as committed in ``benchmarks/commands.csv``, or None if it has not been measured."""
     names = (chapter.label, f"make book CHAPTER={chapter.notebook.stem}")  # the latter of a heavy chapter, timed alone
     recorded = chapter.book / "benchmarks" / "commands.csv"
-    if recorded.is_file():
-        with recorded.open(encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if row["command"] in names:
-                    return float(row["seconds"])
-    return None
+    rows = csv.DictReader(recorded.read_text(encoding="utf-8").splitlines()) if recorded.is_file() else ()
+    return next((float(row["seconds"]) for row in rows if row["command"] in names), None)
 
 
 def cell_count(chapter: ChapterFile) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from book import rounding
+from book import words
 from book.claims import VERDICTS, Claim, Measured, judge, judge_clause, load_claims, read_result, why
 from book.compare import NEAR, same_value
 from book.identity import chapter_code, tables
@@ -25,8 +25,8 @@ PAPERS = {"li2024": "Li et al. 2024", "kim2024": "Kim & Suzuki 2024", "open": "O
 
 def result_file(claim: Claim, fresh: Path | None) -> Path | None:
     """The result to show: the one just computed if there is one, else the committed one."""
-    folders = ([fresh] if fresh else []) + [root() / "figures"]
-    return next((f / claim.id / "result.json" for f in folders if (f / claim.id / "result.json").is_file()), None)
+    files = [folder / claim.id / "result.json" for folder in (fresh, root() / "figures") if folder]
+    return next((file for file in files if file.is_file()), None)
 
 
 def recorded_in(file: Path) -> tuple[dict[str, Measured], dict[str, object]]:
@@ -91,7 +91,7 @@ def _clauses(claim: Claim, file: Path) -> tuple[str, str, int]:
     """Verdict on a measured claim, its clauses as HTML, folded, and the smallest number of seeds."""
     measured, _ = recorded_in(file)
     verdict = judge(claim, measured)  # which every clause must be there for
-    lines, marks, moved = [], "", rounding.moves(root(), claim.id)
+    lines, marks, moved = [], "", words.moves(root(), claim.id)
     for key, clause in claim.clauses.items():
         m = measured[key]
         its = judge_clause(clause, m)
@@ -101,8 +101,8 @@ def _clauses(claim: Claim, file: Path) -> tuple[str, str, int]:
         said = html.escape(sentence(clause, m))
         if (because := why(clause, m)) and its != "not measured":
             said += f" <i>{because[0].upper()}{because[1:]}.</i>"
-        if moved.get(key, 0) > rounding.LEVEL:
-            said += f"<br><small>rounding moves it: {rounding.share(moved[key])}</small>"
+        if moved.get(key, 0) > words.LEVEL:
+            said += f"<br><small>rounding moves it: {words.share(moved[key])}</small>"
         lines.append(f'<div class="clause" title="{title}">{mark} {said}</div>')
     if claim.theory_only:
         lines.append(f"<small>Theory only: {html.escape('; '.join(claim.theory_only))}</small>")
@@ -114,8 +114,7 @@ def _clauses(claim: Claim, file: Path) -> tuple[str, str, int]:
 def _standing(claim: Claim, file: Path) -> str:
     """What has to be known of a result besides its verdict, as HTML."""
     if other := other_setting(claim, file):
-        told = html.escape(", ".join(f"{name} = {value}" for name, value in other.items()))
-        return f"<b>exploratory, not at the ledger's setting: {told}</b><br>"
+        return f"<b>exploratory, not at the ledger's setting: {html.escape(words.in_words(other))}</b><br>"
     if because := stale_because(claim, file):
         return f"<b>stale: {because}</b><br>"
     recorded = read_json(file)["code_hash"]

@@ -1,39 +1,106 @@
-"""Many runs of one chapter in one folder: planned, computed, taken up again, and gathered into a table and a figure.
+"""Many runs of one chapter in one folder: every combination of the values on its grids, computed, and taken up again.
 
 Every point is a folder named by what it depends on, so the same command goes on where it was stopped, another grid adds to what
 is there, and two sweeps into one folder share the work.
 """
 
 import contextlib
+import itertools
 import json
+import math
 import shutil
+import sys
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from book.grid import combinations
-from book.point import Job, code_digest, read_record, require_device
+from book import workers
+from book.parameters import Parameter, parse_value, unknown
 from book.registry import ChapterFile
-from book.worker import Outcome, Request, read_failure
+from book.run import Job, code_digest, read_record, require_device, with_seeds
+from book.workers import Outcome, Request, read_failure
 from icl_lib.locks import locked
 from icl_lib.paths import write_json
-from icl_lib.validate import require
+from icl_lib.validate import ConfigError, require
 
 SWEEP = "sweep.json"
+TABLE, FIGURE, STAMP, REPORT = "table.csv", "figure", "table.json", "report.html"
+GATHERED = (TABLE, *(f"{FIGURE}.{kind}" for kind in ("png", "svg", "csv", "json")))
 # What would be written over in a folder that is somebody's.
-WRITES = (
-    "table.csv",
-    "table.json",
-    "report.html",
-    "figure.png",
-    "figure.svg",
-    "figure.csv",
-    "figure.json",
-    "failed",
-    "work",
-)
+WRITES = (*GATHERED, STAMP, REPORT, "failed", "work")
+MOST = 100_000  # points of a sweep
+MAX = sys.float_info.max
+
+
+def grid_values(parameter: Parameter, text: str) -> list[object]:
+    """The values that a grid names: ``0.2,0.4``, or ``1:4:7`` for seven from 1 to 4 at equal distances.
+
+    Each is the float nearest to the fraction meant, so that it equals what one would type.
+
+    Raises:
+        ConfigError: for a range that is not low:high:number, or with more values than a sweep may have points.
+
+    >>> from book.parameters import ANY
+    >>> grid_values(Parameter("alpha", "float", 0.8, "", ANY, ""), "0:1:5")
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    >>> grid_values(Parameter("alpha", "float", 0.8, "", ANY, ""), "1:0.1:4")
+    [1.0, 0.7, 0.4, 0.1]
+    """
+    if parameter.kind in ("int", "float") and ":" in text:
+        parts: list[Any] = [parse_value(part, "float") for part in text.split(":")]
+        numbers = all(
+            isinstance(part, int | float) and not isinstance(part, bool) and -MAX <= part <= MAX for part in parts
+        )
+        good = len(parts) == 3 and numbers and isinstance(parts[2], int) and 2 <= parts[2] <= MOST
+        require(good, parameter.name, text, f"low:high:number, with a number in [2, {MOST}]")
+        low, high = (Fraction(str(part)) for part in parts[:2])
+        n = parts[2]
+        values = [float(low + (high - low) * i / (n - 1)) for i in range(n)]
+        whole = parameter.kind == "int" and all(value == int(value) for value in values)
+        return [int(value) for value in values] if whole else list(values)
+    if parameter.kind == "str":
+        words = [part.strip() for part in text.split(",")]
+        require(all(words), parameter.name, text, "texts, with a comma between two of them")
+        return list(words)
+    value = parse_value(text, parameter.kind)
+    found = value if isinstance(value, tuple) else (value,)
+    return [number + 0.0 if isinstance(number, float) else number for number in found]  # -0 is 0
+
+
+def combinations(
+    chapter: ChapterFile, grids: Sequence[str], given: Mapping[str, object], n_seeds: int | None = None
+) -> list[dict[str, object]]:
+    """All parameters of every point, checked, each setting once and in the order of the grids.
+
+    Args:
+        grids: texts NAME=VALUES, see `grid_values`.
+        given: values that all points share.
+        n_seeds: the parameter ``n_seeds``; in a chapter that has a ``seed`` instead, so many of these.
+
+    Raises:
+        ConfigError: for anything that the chapter refuses, a name given twice, or too many points.
+    """
+    axes: dict[str, list[object]] = {}
+    for grid in grids:
+        name, _, text = grid.partition("=")
+        if name not in chapter.parameters:
+            raise unknown(name, text, chapter.parameters, f"{chapter.id}: ")
+        if name in axes or name in given:
+            raise ConfigError(f"{chapter.id}: --grid {grid}: must name each parameter once")
+        axes[name] = grid_values(chapter.parameters[name], text)
+    one_seed = "seed" in chapter.parameters and "n_seeds" not in chapter.parameters
+    if n_seeds is not None and one_seed and "seed" not in {**axes, **given}:
+        require(0 < n_seeds <= MOST, f"{chapter.id}: seeds", n_seeds, f"in [1, {MOST}]")
+        axes["seed"], n_seeds = list(range(n_seeds)), None
+    shared = with_seeds(chapter, {**given, **axes}, n_seeds)
+    total = math.prod(map(len, axes.values()))
+    require(0 < total <= MOST, f"{chapter.id}: points", total, f"in [1, {MOST}]")
+    points = itertools.product(*axes.values())
+    checked = [chapter.values({**shared, **dict(zip(axes, values))}) for values in points]
+    return list({json.dumps(values, sort_keys=True): values for values in checked}.values())
 
 
 class Stopped(RuntimeError):
@@ -51,7 +118,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class State:
-    """What is in the folder of a sweep: the records of finished points, the errors of failed ones, and what is missing."""
+    """What is in the folder of a sweep: the records of finished points by key, the errors of failed ones, and what is missing."""
 
     jobs: tuple[Job, ...]
     finished: Mapping[str, dict[str, Any]]
@@ -71,7 +138,7 @@ def plan(
     out: Path | None = None,
     device: str = "cpu",
 ) -> Plan:
-    """All points of a sweep, checked, before anything is started or written; see `grid.combinations` for the arguments.
+    """All points of a sweep, checked, before anything is started or written; see `combinations` for the arguments.
 
     Args:
         device: on which Part I's networks train. Its points are others than the CPU's. Whether it is there shows where
@@ -89,9 +156,7 @@ def plan(
     folder = (out or chapter.book / "_build" / "sweeps" / names).resolve()
     if (folder / SWEEP).is_file():
         _read(folder / SWEEP)  # refused before anything is written
-    elif not any(
-        any(folder.glob(name)) for name in ("points/*/provenance.json", "failed/*.json")
-    ):  # it is no sweep's so far
+    elif not [*folder.glob("points/*/provenance.json"), *folder.glob("failed/*.json")]:  # it is no sweep's so far
         taken = [folder.name] if folder.is_file() else [name for name in WRITES if (folder / name).exists()]
         require(not taken, "out", str(folder), f"another folder: this is no sweep's, and {''.join(taken[:1])} is in it")
     return Plan(folder, chapter, jobs)
@@ -127,12 +192,9 @@ def known_jobs(folder: Path, book: Path) -> tuple[str, list[Job]]:
     return chapter, list({job.key: job for job in jobs}.values())
 
 
-def whole(folder: Path, book: Path, found: State | None = None) -> State:
-    """The state of all points that a folder's table is about; ``found`` if those are the same, or others than the folder's."""
-    jobs = known_jobs(folder, book)[1]
-    here = {job.key for job in jobs}
-    asked = {job.key for job in found.jobs} if found else set()
-    return found if found and (here == asked or not asked <= here) else state(folder, jobs)
+def whole(folder: Path, book: Path) -> State:
+    """The state of all points that a folder's table is about."""
+    return state(folder, known_jobs(folder, book)[1])
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -185,8 +247,6 @@ def run(
         Stopped: if no point can be computed, as on a full disk.
         OSError: if the folder cannot be written.
     """
-    from book import workers
-
     found = state(plan.folder, plan.jobs)
     waiting = [job for job in plan.jobs if job.key not in found.finished and (retry or job.key not in found.failed)]
     if not waiting and (plan.folder / SWEEP).is_file():
@@ -197,21 +257,16 @@ def run(
         workers.connected(scheduler).close()  # refused before anything is written
     _register(plan)
 
-    def compute(requests: list[Request]) -> Generator[tuple[Request, Outcome], None, None]:
-        if scheduler != "local":
-            return workers.dask(requests, scheduler)
-        one_gpu = requests[0].job.device != "cpu"
-        return workers.local(requests, jobs or (1 if one_gpu else workers.processors()))
-
+    at_once = jobs or (workers.processors() if plan.jobs[0].device == "cpu" else 1)
     # First what nobody else has in hand; then, waiting for it, the rest. A Dask worker always waits: the process that holds a
     # point may be the one that has just been killed there.
-    rounds = (False, True) if scheduler == "local" else (True,)
-    for wait in rounds:
+    for wait in (False, True) if scheduler == "local" else (True,):
         requests = [Request(job, str(plan.folder), wait, retry) for job in waiting]
         if not requests:
             break
         waiting = []
-        with contextlib.closing(compute(requests)) as ended:  # so that an error here ends what is running
+        outcomes = workers.local(requests, at_once) if scheduler == "local" else workers.dask(requests, scheduler)
+        with contextlib.closing(outcomes) as ended:  # so that an error here ends what is running
             for request, outcome in ended:
                 if outcome.kind == "stopped":
                     raise Stopped(outcome.error)
@@ -219,12 +274,7 @@ def run(
                     waiting.append(request.job)
                 elif report:
                     report(request.job, outcome)
-    _sweep_up(plan)
-    return state(plan.folder, plan.jobs)
-
-
-def _sweep_up(plan: Plan) -> None:
-    """Remove what killed processes have left of points that are finished by now."""
-    for left in (plan.folder / "work").glob("*"):
+    for left in (plan.folder / "work").glob("*"):  # by killed processes, of points that are finished by now
         if (plan.folder / "points" / left.name.partition("-")[0]).is_dir():
             shutil.rmtree(left, ignore_errors=True)
+    return state(plan.folder, plan.jobs)

@@ -1,4 +1,6 @@
-"""How a command behaves in its terminal: any text can be printed, a closed pipe ends it quietly, and it cleans up when it is ended."""
+"""How a command behaves in its terminal: any text can be printed, a closed pipe ends it quietly, it cleans up when it is ended, and a
+run says how far it is.
+"""
 
 import contextlib
 import functools
@@ -7,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec
@@ -15,6 +18,7 @@ from icl_lib.paths import own_temporary
 from icl_lib.validate import ConfigError
 
 P = ParamSpec("P")
+EVERY = 30.0  # seconds between two lines where they cannot rewrite themselves
 CLOSED_PIPE = 128 + signal.SIGPIPE  # the exit status of other programs then
 
 
@@ -105,3 +109,44 @@ def command(main: Callable[P, int | None]) -> Callable[P, int]:
             return getattr(error, "status", 130)
 
     return run
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+class Progress:
+    """Prints chapter, cell i of n, the time in it and since the start while the ``with`` block runs; call it as a cell starts."""
+
+    def __init__(self, name: str, cells: int, expected: float | None = None) -> None:
+        self.name, self.cells, self.cell = name, cells, 0
+        self.of = f" (about {clock(expected)} at the book's setting)" if expected else ""
+        self.started = self.cell_started = time.monotonic()
+        self.done, self.live = threading.Event(), sys.stdout.isatty()
+        self.ticker = threading.Thread(target=self._tick, daemon=True)
+
+    def __call__(self) -> None:
+        self.cell += 1
+        self.cell_started = time.monotonic()
+
+    def line(self) -> str:
+        """The line as it reads now."""
+        now = time.monotonic()
+        at = f"cell {self.cell} of {self.cells} for {clock(now - self.cell_started)}" if self.cell else "starting"
+        return f"{self.name}: {at}, {clock(now - self.started)} in all{self.of}"
+
+    def _tick(self) -> None:
+        with contextlib.suppress(BrokenPipeError):  # nobody reads any more: the main thread will notice
+            while not self.done.wait(0.5 if self.live else EVERY):
+                print(f"\r\x1b[K{self.line()}" if self.live else self.line(), end="" if self.live else "\n", flush=True)
+
+    def __enter__(self) -> "Progress":
+        self.ticker.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.done.set()
+        self.ticker.join()
+        if self.live:
+            print("\r\x1b[K", end="", flush=True)

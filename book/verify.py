@@ -13,7 +13,7 @@ from icl_lib.locks import workplace
 from icl_lib.paths import read_json
 
 BY_ROUNDING = (
-    "decided-by-rounding"  # tag of a cell whose numbers another processor does not repeat; the chapter says so
+    "decided-by-rounding"  # tag of a cell whose numbers another processor does not repeat, as the chapter says
 )
 PROVENANCE = ("code_hash", "tables", "versions")  # said apart from the numbers
 
@@ -40,9 +40,8 @@ def verify(chapter: ChapterFile, *, full: bool = False, on_cell: Callable[[], No
     from book.execute import run
 
     smaller = None if full else reduced(chapter.book).get(f"chapters/{chapter.label}.ipynb")
-    reference = chapter.notebook
-    if smaller is not None:
-        reference = chapter.book / "tests" / "reference" / chapter.notebook.name
+    tested = chapter.book / "tests" / "reference" / chapter.notebook.name
+    reference = chapter.notebook if smaller is None else tested
     with workplace(Path(tempfile.gettempdir()) / "icl-verify") as work:
         target = work / chapter.notebook.name
         problem = run(chapter.notebook, target, work, smaller, cwd=chapter.book, on_cell=on_cell)
@@ -76,13 +75,12 @@ def _results(recorded: Mapping[str, Any], file: Path) -> tuple[list[str], list[s
     if not file.is_file():
         return ["no result.json was written"], []
     found = json.loads(file.read_text(encoding="utf-8"))
-    names = [
-        n for n in {**recorded, **found} if n not in PROVENANCE and not same_value(recorded.get(n), found.get(n), NEAR)
-    ]
-    differences = [f"result.json: {name} is not the recorded one" for name in names]
+    names = [name for name in {**recorded, **found} if name not in PROVENANCE]
+    other = [name for name in names if not same_value(recorded.get(name), found.get(name), NEAR)]
+    differences = [f"result.json: {name} is not the recorded one" for name in other]
     if recorded.get("tables") != found.get("tables"):
         differences.append("result.json: tables that it reads have been recorded anew since it was recorded")
     if recorded.get("code_hash") != found.get("code_hash"):
         differences.append("result.json: the code has changed since it was recorded")
-    other = recorded.get("versions") != found.get("versions")
-    return differences, [f"recorded with {recorded.get('versions')}"] if other else []
+    same = recorded.get("versions") == found.get("versions")
+    return differences, [] if same else [f"recorded with {recorded.get('versions')}"]

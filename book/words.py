@@ -1,14 +1,20 @@
-"""What was measured, said for people: intervals, criteria, clauses, values that somebody typed, tables."""
+"""What was measured, said for people: intervals, criteria, clauses, values that somebody typed, tables, what rounding moves."""
 
+import csv
 import html
+import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # they load what computes, which `icl` does not before it has to
     import pandas as pd
 
     from book.claims import Clause, Measured
+
+TWINS = Path("reliability/twins.csv")  # how far rounding moves what was recorded; ``make twins`` writes it
+LEVEL = 0.1  # of a half width; what is moved further is named
 
 
 def show(interval: Sequence[float]) -> str:
@@ -38,6 +44,11 @@ def sentence(clause: "Clause", measured: "Measured") -> str:
     return says.replace("{value}", show(measured.value)).replace("{control}", show(measured.control))
 
 
+def in_words(values: Mapping[str, object]) -> str:
+    """Values for people, such as ``alpha = 0.5, beta = 1``."""
+    return ", ".join(f"{name} = {value}" for name, value in values.items())
+
+
 def as_text(value: object) -> str:
     """A value on a page in Markdown, where no letter of it makes HTML, a formula or anything else.
 
@@ -59,9 +70,34 @@ class Table:
         return str(self.frame.to_string(index=False))
 
     def _repr_html_(self) -> str:
-        first, rest = (
-            part.to_html(index=False, border=0) for part in (self.frame[: self.rows], self.frame[self.rows :])
-        )
+        parts = self.frame[: self.rows], self.frame[self.rows :]
+        first, rest = (part.to_html(index=False, border=0) for part in parts)
         n = len(self.frame) - self.rows
         label = html.escape(f"{n} more row{'s' * (n > 1)}")
         return str(first) + (f"<details><summary>{label}</summary>{rest}</details>" if n > 0 else "")
+
+
+def moves(book: Path, claim: str) -> dict[str, float]:
+    """By clause, how far its estimate moves when all weights start 1e-7 elsewhere, in half widths of its interval.
+
+    Empty for a claim without a twin at the recorded setting. Infinite where the interval has no width and the estimate moves.
+    """
+    file = book / TWINS
+    if not file.is_file():
+        return {}
+    wanted = {"claim": claim, "part": "value", "setting": "recorded"}
+    rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    return {row["clause"]: float(row["moved"]) for row in rows if wanted.items() <= row.items() and row["moved"]}
+
+
+def share(moved: float) -> str:
+    """A move for people.
+
+    >>> share(0.25), share(0.0004), share(0.0)
+    ('0.25 of its half width', 'less than 0.01 of its half width', 'not at all')
+    """
+    if moved == 0:
+        return "not at all"
+    if math.isinf(moved):
+        return "more than its interval, which has no width"
+    return f"{moved:.2g} of its half width" if moved >= 0.01 else "less than 0.01 of its half width"

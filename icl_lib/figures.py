@@ -25,17 +25,6 @@ PUBLISHED = "0.55"  # grey: curves read off the paper's figures
 THEORY = "black"  # dashed or dotted: what a theorem or a derivation predicts
 ARMS = (OURS, PALETTE[4], PALETTE[5])  # things that are compared and have no colour of their own, ours first
 STARTS = {"near the teacher": ARMS[0], "random": ARMS[1], "near a saddle": ARMS[2]}
-ROLES = {
-    "ours": OURS,
-    "control": CONTROL,
-    "floor or bound": FLOOR,
-    "best possible": BAYES,
-    "GPT-2": GPT,
-    "published": PUBLISHED,
-    "theory": THEORY,
-    "second arm": ARMS[1],
-    "third arm": ARMS[2],
-}
 DPI = 110  # pixels per inch of the pages
 WIDTH = 6.0  # inches; text stays legible when a phone shows the figure 400 px wide
 

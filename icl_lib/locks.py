@@ -21,8 +21,7 @@ IN_USE = ".icl-in-use"
 def locked(path: Path, timeout: float = -1) -> Iterator[None]:
     """Hold the lock file `path` as long as the block runs; wait for it at most `timeout` seconds, by default for ever.
 
-    Some network file systems have no locks. There a file of this machine stands in for it: processes of one machine still wait
-    for each other, those of two may do the same work twice.
+    On network file systems without locks a file of this machine stands in: processes of two machines may do the work twice.
 
     Raises:
         filelock.Timeout: if another process holds it for longer.
@@ -56,7 +55,7 @@ def workplace(final: Path) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     for left in final.parent.glob(f".*-*/{IN_USE}"):
         if _abandoned(left):
-            shutil.rmtree(left.parent, ignore_errors=True)
+            _remove(left.parent)
     folder = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     try:
         with (folder / "new").open("xb") as mark:
@@ -65,7 +64,18 @@ def workplace(final: Path) -> Iterator[Path]:
                 (folder / "new").rename(folder / IN_USE)  # only now: nobody finds it before it is locked
             yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """The mark goes last: where a process is killed meanwhile, another one finds what is left."""
+    for one in folder.iterdir():
+        if one.is_dir() and not one.is_symlink():
+            shutil.rmtree(one, ignore_errors=True)
+        elif one.name != IN_USE:
+            with contextlib.suppress(OSError):
+                one.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _abandoned(mark: Path) -> bool:

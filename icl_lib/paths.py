@@ -26,7 +26,7 @@ def root(start: Path | None = None) -> Path:
         if (folder / "claims.yml").is_file():
             ours, its = Path(__file__).resolve().parent, folder / "icl_lib"
             if its.is_dir() and its.resolve() != ours:
-                remedy = f"use the environment of {folder} (make env there makes it)"
+                remedy = f"use the environment of {folder} (make env there makes it), or set PYTHONPATH={folder}"
                 raise FileNotFoundError(f"the library that runs is {ours}, not that of this checkout: {remedy}")
             return folder
     raise FileNotFoundError(f"no claims.yml in {here} or above: run from inside the book's checkout")
@@ -41,8 +41,7 @@ def out_dir() -> Path:
 def cache_dir() -> Path:
     """Folder of trained ensembles, safe to delete at any time: ``$ICL_BOOK_CACHE``, by default ``_build/cache`` in the book.
 
-    Where that cannot be written, as in a read-only checkout, it is one of the user's own among the temporary folders, and a
-    warning says so.
+    Where that cannot be written, as in a read-only checkout, a temporary folder of the user's, with a warning.
     """
     chosen = os.environ.get("ICL_BOOK_CACHE")
     if chosen:
@@ -56,9 +55,8 @@ def cache_dir() -> Path:
         pass
     instead = own_temporary() / "cache"
     instead.mkdir(exist_ok=True)
-    warnings.warn(
-        f"{usual} cannot be written: trained models are kept in {instead} (or in $ICL_BOOK_CACHE)", stacklevel=2
-    )
+    said = f"{usual} cannot be written: trained models are kept in {instead} (or in $ICL_BOOK_CACHE)"
+    warnings.warn(said, stacklevel=2)
     return instead
 
 
@@ -76,11 +74,7 @@ def own_temporary() -> Path:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file says.
-
-    Raises:
-        ConfigError: if it cannot be read, as with merge markers in it, with its name and the line.
-    """
+    """What a YAML file says; if it cannot be read, a ConfigError with its name and the line."""
     try:
         return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
@@ -91,11 +85,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file says.
-
-    Raises:
-        ConfigError: if it cannot be read, as with merge markers in it, with its name and the line.
-    """
+    """What a JSON file says; if it cannot be read, a ConfigError with its name and the line."""
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
         return json.loads(text)

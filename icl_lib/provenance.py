@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("torch", "numpy", "scipy", "pandas")
-TRAINED_BY = ("torch", "numpy")  # whose versions trained weights depend on
+PACKAGES = ("torch", "numpy", "numba", "scipy", "pandas")
+TRAINED_BY = ("torch", "numpy", "numba")  # whose versions trained weights depend on
 MODULES = {"scikit-learn": "sklearn"}  # where a package is imported under another name
 
 
@@ -39,8 +39,7 @@ def moving() -> dict[str, str]:
 
 
 def versions(device: str | None = None, packages: Sequence[str] = ()) -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on, `packages` among them; the device if it is not the CPU,
-    since it rounds otherwise; and a twin.
+    """Versions of Python and of the packages that numbers depend on, `packages` among them; device and twin if not the usual.
 
     Args:
         device: on which networks train, by default that of this process (``icl_lib.device``).

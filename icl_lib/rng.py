@@ -25,10 +25,7 @@ def stream_seed(seed: int, purpose: str, step: int = 0) -> int:
 
 
 def wide_state(seed: int, purpose: str, step: int = 0) -> torch.Tensor:
-    """State of a CPU generator whose 624 words are SHAKE-256 of (seed, purpose, step): 19 937 bits and not 32.
-
-    Training and held-out purposes are told apart by their names alone: that two of so many bits agree by chance is not to be feared.
-    """
+    """State of a CPU generator whose 624 words are SHAKE-256 of (seed, purpose, step): with 19 937 bits no two streams are equal."""
     digest = hashlib.shake_256(f"{seed}/{purpose}/{step}".encode()).digest(4 * WORDS)
     state = torch.Generator().manual_seed(0).get_state()  # at its beginning: no normal number is left from before
     words = torch.frombuffer(bytearray(digest), dtype=torch.int32).to(torch.int64) & 0xFFFFFFFF
@@ -39,8 +36,7 @@ def wide_state(seed: int, purpose: str, step: int = 0) -> torch.Tensor:
 def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
     """A fresh CPU generator for one purpose of one seed.
 
-    Streams do not depend on the order in which they are asked for, so a member of an ensemble,
-    a solo run and a resumed run draw the same numbers.
+    It does not matter in which order streams are asked for: a member of an ensemble, a solo run and a resumed run draw the same.
 
     >>> first, again = (torch.rand(3, generator=generator(0, "train", 7)) for _ in range(2))
     >>> other = torch.rand(3, generator=generator(0, "eval", 7))

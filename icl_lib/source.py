@@ -1,7 +1,7 @@
 """The code on disk, and whether it is still the code that runs.
 
-A process reads a module once. What is written into a file after that is not what computes, so nothing that is kept may be named
-by it: `check_unchanged` says so before a result or a trained network gets its name.
+A process reads a module once. What is written into the file later is not what runs, so no result may be filed under its hash:
+`check_unchanged` is asked before a result or a trained network is kept.
 """
 
 import ast
@@ -43,14 +43,7 @@ WRITTEN = "was written while its code ran: nothing is kept under its name, start
 
 
 def check_unchanged(files: Iterable[Path], since: Mapping[Path, Stamp] | None = None) -> None:
-    """Refuse to go on if one of these files was written since.
-
-    Args:
-        since: the stamps of then, by default those of the library's files when this process began.
-
-    Raises:
-        CodeChanged: naming the file.
-    """
+    """Raise `CodeChanged` if one of these files was written since; by default, since this process began."""
     known = BEGUN if since is None else since
     for file in files:
         if not file.is_file() or known.get(file) != stamp(file):
@@ -61,7 +54,7 @@ def check_unchanged(files: Iterable[Path], since: Mapping[Path, Stamp] | None = 
 
 @cache
 def _compiled(file: Path) -> bool:
-    """Whether Python runs what stands in a file. It takes a compiled file for ours whose time (in seconds) and size agree."""
+    """Whether what Python runs is this file: it trusts any compiled file whose time (in seconds) and size agree."""
     kept = Path(importlib.util.cache_from_source(str(file)))
     if not kept.is_file() or kept.stat().st_mtime_ns > stamp(file)[1]:
         return True  # compiled after the file was written
@@ -121,9 +114,8 @@ def notebook_code(notebook: Path) -> ast.Module:
         except SyntaxError as error:
             from icl_lib.validate import ConfigError  # not before this module has looked at the files
 
-            raise ConfigError(
-                f"notebook={str(notebook)!r}: must be Python in code cell {number}: {error.msg}"
-            ) from None
+            place = f"notebook={str(notebook)!r}: must be Python in code cell {number}"
+            raise ConfigError(f"{place}: {error.msg}") from None
     return ast.Module(found, [])
 
 

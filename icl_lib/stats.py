@@ -1,7 +1,7 @@
 """Statistics shared by all chapters. The unit is the seed: every interval is over seeds, never over pooled prompts.
 
-Intervals are two-sided. Means have a t interval, which covers best at ten seeds; the bootstrap undercovers there.
-Nothing is dropped or clipped in silence: a value that is missing or not finite is refused by name.
+Intervals are two-sided. Means have a t interval, which covers best at ten seeds; the bootstrap undercovers there. A value that
+is missing or not finite is never dropped, but refused by name.
 """
 
 from typing import NamedTuple
@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import optimize
 from scipy import stats as scipy_stats
 
 from icl_lib.validate import require, require_integer, require_number
@@ -24,22 +23,11 @@ class Interval(NamedTuple):
     n: int
 
 
-class Scaling(NamedTuple):
-    """What `compare_scaling` found.
-
-    fits: one row per seed: seed; C, p and rms_power of y = C x^p; A, B and rms_reciprocal of y = A/x + B.
-    difference: interval over seeds of rms_power - rms_reciprocal; above 0 where A/x + B fits better.
-    """
-
-    fits: pd.DataFrame
-    difference: Interval
-
-
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Mean over seeds, one value per seed, with its t interval (Student; exact for normal values).
 
-    The interval has zero width if and only if all values are identical. That says that the seeds did not differ,
-    not that the mean is known: where values are rates of rare events use `error_interval`.
+    It has zero width if and only if all values are identical: the seeds did not differ, which does not mean that the mean is
+    known. For rates of rare events use `error_interval`.
 
     Args:
         values: shape (seeds,), at least two. At ten exponential ones a nominal 95 % covers 0.89.
@@ -63,16 +51,13 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 def error_interval(n_errors: ArrayLike, n_prompts: ArrayLike, level: float = 0.95) -> Interval:
     """Mean error rate over seeds from counts, never a bare 0.
 
-    In general the t interval over the seeds' rates, ended at 0 and 1, as a rate lies nowhere else. In two cases the
-    spread between seeds says too little, and the Clopper-Pearson interval (1934, two-sided) of ONE seed, the one with
-    the fewest prompts, takes over: pooling would count every prompt as independent evidence.
+    In general the t interval over the seeds' rates, cut at 0 and 1. In two cases the spread between seeds says too little, and
+    the two-sided Clopper-Pearson interval (1934) of ONE seed, the one with the fewest prompts, takes over: pooling would count
+    every prompt as independent evidence.
 
-    - All seeds have the same rate, above all no error at all: this interval, [0, 1 - ((1 - level)/2)^(1/n_prompts)],
-      3.7/n_prompts at 95 %, where no error was seen.
-    - Some seed saw no error: the upper end is at least that bound for such a seed, so that a first error never narrows
-      the interval.
-
-    What no interval can exclude is a rare kind of seed that was not drawn.
+    - All seeds have the same rate: that interval. Without an error it is [0, 1 - ((1 - level)/2)^(1/n_prompts)], up to
+      3.7/n_prompts at 95 %.
+    - Some seed saw no error: the upper end is at least that of such a seed, so that a first error never narrows the interval.
 
     Args:
         n_errors: wrong prompts per seed, shape (seeds,); halves (ties, counted one half) are rounded up in the bounds.
@@ -116,7 +101,7 @@ def binomial_interval(hits: ArrayLike, level: float = 0.95) -> Interval:
     Args:
         hits: one truth value per trial; the trials must be independent, so that each is a unit of its own.
     """
-    found = _vector("hits", np.asarray(hits, float))
+    found = _vector("hits", hits)
     _check_level(level)
     require(bool(np.isin(found, (0, 1)).all()), "hits", found.tolist(), "truth values")
     return Interval(float(found.mean()), *_clopper_pearson(found.sum(), len(found), level), len(found))
@@ -173,58 +158,16 @@ def power_law(x: ArrayLike, values_by_seed: ArrayLike | pd.DataFrame, level: flo
     Raises:
         ConfigError: a value that is missing (a point that was not reached) or not positive, named with seed and x.
     """
-    points, values, _ = _curves(x, values_by_seed, 2)
-    return mean_interval(_log_log(points, values)[0], level)
+    points, values, _ = checked_curves(x, values_by_seed, 2)
+    return mean_interval(log_log(points, values)[0], level)
 
 
-def compare_scaling(x: ArrayLike, values_by_seed: ArrayLike | pd.DataFrame, level: float = 0.95) -> Scaling:
-    """Does y = C x^p or y = A/x + B describe the curves better? Two parameters each, fitted to every seed.
-
-    Both minimise the squared residuals of log y, so their rms log residuals (natural log: 0.01 is one per cent)
-    compare directly. A and B may have either sign as long as A/x + B is positive over the range of x.
-
-    Args:
-        x: shape (points,), positive, at least three different.
-        values_by_seed: shape (seeds, points), positive; the index of a DataFrame names the seeds.
-
-    Raises:
-        ConfigError: as `power_law`.
-    """
-    points, values, seeds = _curves(x, values_by_seed, 3)
-    slopes, offsets, rms_power = _log_log(points, values)
-    reciprocal = [_fit_reciprocal(points, np.log(row)) for row in values]
-    fits = pd.DataFrame({"seed": seeds, "C": np.exp(offsets), "p": slopes, "rms_power": rms_power})
-    fits[["A", "B", "rms_reciprocal"]] = reciprocal
-    return Scaling(fits, paired_interval(fits["rms_power"], fits["rms_reciprocal"], level))
-
-
-def _log_log(x: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Slope, offset and rms residual of log y against log x, each of shape (seeds,)."""
+def log_log(x: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Slope, offset and rms residual of log y against log x, of x (points,) and y (seeds, points); each of shape (seeds,)."""
     design = np.stack([np.log(x), np.ones(len(x))], axis=1)
     (slopes, offsets), *_ = np.linalg.lstsq(design, np.log(values).T)
     residual = np.log(values).T - design @ np.stack([slopes, offsets])
     return slopes, offsets, np.sqrt((residual**2).mean(axis=0))
-
-
-def _fit_reciprocal(x: np.ndarray, log_y: np.ndarray) -> tuple[float, float, float]:
-    """A, B and rms residual of log y against log(A/x + B).
-
-    A/x + B is linear in 1/x, so it is positive on the range if it is at both ends: the logs of its two end values
-    are the free parameters, and no bound is needed.
-    """
-    u = 1 / x
-    share = (u - u.min()) / np.ptp(u)
-    with np.errstate(divide="ignore"):  # at each end the other value has the share 0
-        of_low, of_high = np.log(1 - share), np.log(share)
-
-    def residual(ends: np.ndarray) -> np.ndarray:
-        return np.logaddexp(ends[0] + of_low, ends[1] + of_high) - log_y
-
-    start = log_y[[u.argmin(), u.argmax()]]
-    best = optimize.least_squares(residual, start, method="lm", xtol=1e-14, ftol=1e-14, gtol=1e-14)
-    at_low, at_high = np.exp(best.x)
-    slope = (at_high - at_low) / np.ptp(u)
-    return float(slope), float(at_low - slope * u.min()), float(np.sqrt((best.fun**2).mean()))
 
 
 def _clopper_pearson(errors: float, prompts: int, level: float) -> tuple[float, float]:
@@ -233,8 +176,10 @@ def _clopper_pearson(errors: float, prompts: int, level: float) -> tuple[float, 
     return float(low), float(scipy_stats.binomtest(int(np.ceil(errors)), prompts).proportion_ci(level, "exact").high)
 
 
-def _curves(x: ArrayLike, values: ArrayLike | pd.DataFrame, least: int) -> tuple[np.ndarray, np.ndarray, list[object]]:
-    """x, values (seeds, points) and the seeds' names, checked."""
+def checked_curves(
+    x: ArrayLike, values: ArrayLike | pd.DataFrame, least: int
+) -> tuple[np.ndarray, np.ndarray, list[object]]:
+    """x, values (seeds, points) and the seeds' names; refuses what is not positive, and fewer than ``least`` different x."""
     points, y = np.asarray(x, float), np.asarray(values, float)
     positive = points.ndim == 1 and bool(np.all(np.isfinite(points) & (points > 0)))
     require(positive, "x", points.tolist(), "a sequence of finite positive numbers")

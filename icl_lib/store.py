@@ -1,4 +1,4 @@
-"""Trained things on disk: tensors and a line about them, believed only if the file is whole and what its name says."""
+"""Tensors on disk with a line of text about them; a file is believed only if it is whole and belongs to its key."""
 
 import contextlib
 import hashlib
@@ -40,9 +40,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], key: str, state: str) -
 
 
 def load_tensors(path: Path, key: str, names: Collection[str] | None = None) -> tuple[dict[str, Tensor], str] | None:
-    """The tensors and the state that were saved under this key; None, with a warning, if the file is not to be believed.
-
-    Without a file the answer is None as well, and nothing is said.
+    """The tensors and the state saved under this key; None without a file and, with a warning, if it is not to be believed.
 
     Args:
         names: of the tensors, where they are known: a file with others is not believed.

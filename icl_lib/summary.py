@@ -11,17 +11,10 @@ from icl_lib.validate import require
 COUNTED = {"error": ("n_errors", "n_prompts"), "hinge": ("hinge", "n_lossy", "n_prompts", "largest_output")}
 
 
-def require_columns(table: pd.DataFrame, value: str) -> None:
-    """Refuse a table without what an interval of `value` is made of."""
-    for name in ("seed", *COUNTED.get(value, (value,))):
-        require(name in table, "table", list(table.columns), f"with a column {name}")
-
-
 def hinge_interval(table: pd.DataFrame, level: float = 0.95) -> Interval:
-    """Mean hinge loss over seeds; an upper bound instead of a bare 0 when no prompt had a loss.
+    """Mean hinge loss over seeds; where no prompt had a loss, an upper bound instead of a bare 0.
 
-    With F bounded by the largest |F| seen, a prompt loses at most 1 + max |F|; so when no prompt of
-    any seed lost anything, the mean is at most that times the bound on how often it happens.
+    A prompt loses at most 1 + max |F|, with the largest |F| seen; the mean is at most that times the bound on how often one does.
     """
     if bool((table["n_lossy"] > 0).any()):
         return mean_interval(table["hinge"], level)
@@ -35,7 +28,8 @@ def seed_interval(table: pd.DataFrame, value: str, level: float = 0.95) -> Inter
     Raises:
         ConfigError: for a seed in two rows, and where the counts of "error" or "hinge" are missing.
     """
-    require_columns(table, value)
+    for name in ("seed", *COUNTED.get(value, (value,))):
+        require(name in table, "table", list(table.columns), f"with a column {name}")
     require(not table["seed"].duplicated().any(), "seed", sorted(table["seed"]), "without repetition: one row per seed")
     if value == "error":
         return error_interval(table["n_errors"], table["n_prompts"], level)
@@ -66,21 +60,21 @@ def summarise(
 
 def worst(summary: pd.DataFrame) -> Interval:
     """The largest of several means, from their simultaneous intervals: largest estimate, low and high end."""
-    top = summary[["estimate", "low", "high"]].max()
-    return Interval(float(top["estimate"]), float(top["low"]), float(top["high"]), int(np.min(summary["n"])))
+    estimate, low, high = map(float, summary[["estimate", "low", "high"]].max())
+    return Interval(estimate, low, high, int(summary["n"].min()))
 
 
 def least(summary: pd.DataFrame) -> Interval:
     """The smallest of several means, from their simultaneous intervals: smallest estimate, low and high end."""
-    end = summary[["estimate", "low", "high"]].min()
-    return Interval(float(end["estimate"]), float(end["low"]), float(end["high"]), int(np.min(summary["n"])))
+    estimate, low, high = map(float, summary[["estimate", "low", "high"]].min())
+    return Interval(estimate, low, high, int(summary["n"].min()))
 
 
 def share_interval(shares: Sequence[float], level: float = 0.95) -> Interval:
     """Mean over seeds of shares in [0, 1]; never a bare 1.
 
-    When the share is 1 for all n seeds, the low end is the exact (Clopper-Pearson) bound on how many seeds it holds
-    for, (level tail)^(1/n): the mean share is at least the fraction of seeds whose share is 1.
+    Where all n shares are 1, the low end is the exact (Clopper-Pearson) bound on the fraction of seeds whose share is 1,
+    ((1 - level) / 2)^(1/n): the mean share is at least that.
     """
     values = np.asarray(shares, float)
     require(len(values) > 0, "shares", values.tolist(), "one share per seed, for at least one seed")

@@ -76,10 +76,8 @@ def require_members(field: str, values: object) -> None:
 
 def require_memory(field: str, value: object, n_bytes: float) -> None:
     """Refuse what needs more bytes than this machine or container has, before any is taken."""
-    has = memory()
-    require(
-        n_bytes <= has, field, value, f"smaller: it takes {n_bytes / 2**30:.3g} GiB, this machine has {has / 2**30:.3g}"
-    )
+    takes, has = n_bytes / 2**30, memory() / 2**30
+    require(takes <= has, field, value, f"smaller: it takes {takes:.3g} GiB, this machine has {has:.3g}")
 
 
 def memory(limits: tuple[str, ...] = LIMITS) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from book.terminal import command
-from reliability import divergence, edits, fuzz, kills, order, processors, rebuilt, settings
+from reliability import divergence, edits, fuzz, kills, order, processors, settings
 from reliability.outcome import Row, save
 
 KINDS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -19,7 +19,7 @@ KINDS: dict[str, Callable[[], Iterator[Row]]] = {
     "processors": processors.rows,
     "settings": settings.rows,
 }
-NAMED: dict[str, Callable[[], Iterator[Row]]] = {"rebuilt": rebuilt.rows}  # it needs a book that was built before
+NAMED: dict[str, Callable[[], Iterator[Row]]] = {"rebuilt": settings.rebuilt}  # it needs a book that was built before
 
 
 def main(names: list[str]) -> int:

@@ -71,7 +71,7 @@ def execute(notebook: Path, parameters: Mapping[str, Any], threads: int, dtype: 
     """Run all cells of code in one namespace, with parameters set after the first."""
     import torch
 
-    from icl_lib.mean_field.regression import Prompts, Source
+    from icl_lib.mean_field.prompts import Prompts, Source
 
     torch.set_num_threads(threads)
     torch.set_num_threads = lambda nthreads: None  # chapters ask for one

@@ -103,9 +103,7 @@ def main() -> int:
     for row in costs(recorded_on):
         print(row, flush=True)
         rows.append(row)
-    text = io.StringIO()
-    pd.DataFrame(rows).to_csv(text, index=False, lineterminator="\n")
-    write_atomic(FILE, text.getvalue().encode())
+    write_atomic(FILE, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode())
     return 0
 
 

@@ -16,14 +16,18 @@ from tools.check import clean_environment
 TOUCHED, UNFINISHED = "nothing, but written again", "an unfinished line"
 # File, text, and what takes its place. The first two, and what is only written again, keep the size of the file.
 EDITS = {
-    "step of attention": ("softmax/training.py", "rate_qkv, value=-1", "rate_qkv, value=-2"),
-    "sign in the loss": ("softmax/model.py", "(1 - prompts.target", "(1 + prompts.target"),
-    "gradient of W_O": ("softmax/model.py", "d_neuron = params.a", "d_neuron = 2 * params.a"),
-    "sign of the labels": ("softmax/prompts.py", "label=label_of", "label=-label_of"),
+    "step of attention": ("softmax/fused.py", "_turn(back.d_g, -rate", "_turn(back.d_g, +rate"),
+    "sign in the loss": ("softmax/fused.py", "loss += 1 - margin", "loss += 1 + margin"),
+    "gradient of W_O": ("softmax/fused.py", "times(v, back.d_h, w_o)", "times(q, back.d_h, w_o)"),
+    "sign of the labels": (
+        "softmax/sampler.py",
+        "= F(1) - F(2 * (outcome[t] & 1))",
+        "= F(2 * (outcome[t] & 1)) - F(1)",
+    ),
     "sums of the measure": ("softmax/evaluation.py", "[some] += added", "[some] += 2 * added"),
     "mean over seeds": ("stats.py", "mean = float(x.mean())\n    if", "mean = float(x.max())\n    if"),
     UNFINISHED: ("softmax/model.py", "attention = softmax(scores)", "attention = softmax(scores"),
-    TOUCHED: ("softmax/training.py", "CHUNK = 8", "CHUNK = 8"),
+    TOUCHED: ("softmax/prompts.py", "CHUNK = 8", "CHUNK = 8"),
 }
 WAYS = ("in place", "renamed", "times put back")
 TRAINING = """
@@ -82,8 +86,8 @@ def replaced(text: str, edit: str) -> str:
 
 def reference(place: Path) -> None:
     """In a copy: every state of the training, and the chapter's results, under the names by which they may be kept."""
-    from book.point import Job, code_digest
     from book.registry import find
+    from book.run import Job, code_digest
     from icl_lib.softmax import cache
     from reliability.chapter import execute
 

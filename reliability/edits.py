@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from book.point import OTHER_CODE, RECORD
+from book.run import OTHER_CODE, RECORD
 from icl_lib.source import WRITTEN
 from reliability.edited import CASES, EDITS, UNFINISHED, WAYS, Copy
 from reliability.kills import saved

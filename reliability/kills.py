@@ -22,10 +22,11 @@ import pandas as pd
 import torch
 
 from icl_lib.mean_field import runs
-from icl_lib.mean_field.births import BirthDeath, births
-from icl_lib.mean_field.flows import Change, FlowConfig, State, flow, start
+from icl_lib.mean_field.changes import BirthDeath, births
+from icl_lib.mean_field.flows import FlowConfig, flow, start
+from icl_lib.mean_field.integrate import Change, State
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig
-from icl_lib.mean_field.regression import PromptConfig
+from icl_lib.mean_field.prompts import PromptConfig
 from icl_lib.mean_field.training import TrainConfig
 from icl_lib.softmax import cache, deep
 from icl_lib.softmax.gpt import GPTConfig

@@ -1,6 +1,5 @@
 """How a provoked run ends, and the table of such endings."""
 
-import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,8 +11,7 @@ import pandas as pd
 import torch
 
 from icl_lib.errors import Diverged
-from icl_lib.mean_field.landscape import NonFinite
-from icl_lib.mean_field.measure import SingularCovariance
+from icl_lib.mean_field.measure import NonFinite, SingularCovariance
 from icl_lib.paths import root, write_atomic
 from icl_lib.validate import ConfigError
 
@@ -93,6 +91,5 @@ def save(rows: Sequence[Row], path: Path | None = None) -> None:
     if path.is_file():
         old = load(path)
         table = pd.concat([old[~old["kind"].isin(table["kind"])], table])
-    text = io.StringIO()
-    table.sort_values("kind", kind="stable").to_csv(text, index=False, lineterminator="\n")
-    write_atomic(path, text.getvalue().encode())
+    text = table.sort_values("kind", kind="stable").to_csv(index=False, lineterminator="\n")
+    write_atomic(path, text.encode())

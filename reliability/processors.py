@@ -4,11 +4,7 @@ A processor decides in which order a sum is taken, and so where it is rounded. T
 plain ones, and MKL has its own; both can be told which, so one machine can round as several do.
 """
 
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from xml.etree import ElementTree
 
 import torch
 
@@ -31,36 +27,10 @@ def here() -> dict[str, dict[str, str]]:
     return {name: variables for name, variables in SETS.items() if name not in missing}
 
 
-def checked(paths: list[Path], variables: dict[str, str]) -> dict[str, tuple[int, list[str]]]:
-    """By notebook: how many cells its test ran, and which of them said something else than is recorded.
-
-    Nothing is taken from the cache: other kernels have trained what is there.
-
-    Raises:
-        RuntimeError: if a notebook could not be tested.
-    """
-    with tempfile.TemporaryDirectory() as place:
-        report = Path(place) / "report.xml"
-        folders = {"ICL_BOOK_OUT": f"{place}/out", "ICL_BOOK_CACHE": f"{place}/cache"}
-        environment = {**check.clean_environment(), **variables, **folders}
-        command = [*check.NBVAL, *check.TWO_AT_ONCE, f"--junitxml={report}", *map(str, paths)]
-        done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
-        found: dict[str, tuple[int, list[str]]] = {path.stem: (0, []) for path in paths}
-        for case in ElementTree.parse(report).iter("testcase") if report.is_file() else ():
-            stem = next((name for name in found if name in case.get("classname", "")), None)
-            if stem:
-                n, bad = found[stem]
-                failed = case.find("failure") is not None or case.find("error") is not None
-                found[stem] = n + 1, bad + [case.get("name", "")] * failed
-    untested = [stem for stem, (n, _) in found.items() if n == 0]
-    if untested or done.returncode not in (0, 1):
-        raise RuntimeError(f"not tested: {', '.join(untested)}: {done.stdout.strip().rpartition(chr(10))[2]}")
-    return found
-
-
 def rows() -> Iterator[Row]:
     paths = check.tested()
     for name, variables in here().items():
-        for stem, (n, bad) in checked(paths, variables).items():
-            outcome = "other numbers" if bad else "the same, by the tests' rule"
-            yield Row(KIND, f"{stem.partition('_')[0]}: {name}", outcome, len(bad) or n, not bad, ", ".join(bad))
+        for path, cells in check.by_cell(paths, variables).items():
+            bad = [cell for cell, same in cells.items() if not same]
+            outcome, n = ("other numbers", len(bad)) if bad else ("the same, by the tests' rule", len(cells))
+            yield Row(KIND, f"{path.stem.partition('_')[0]}: {name}", outcome, n, not bad, ", ".join(bad))

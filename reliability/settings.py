@@ -1,10 +1,14 @@
-"""Chapters with two threads, in double precision, and with other versions of the packages: the same verdicts.
+"""Chapters with two threads, in double precision, with other versions of the packages, on another machine: the same verdicts.
 
-Each is compared, clause by clause, with a run on one thread, in the chapter's own precision, with the locked versions, at the
-settings of ``chapter.FEW``.
+Each of the first three is compared, clause by clause, with a run on one thread, in the chapter's own precision, with the locked versions,
+at the settings of ``chapter.FEW``. What `make book` has computed on this machine is compared with the committed results, which another
+processor computed. That needs the built book, so it runs only when it is named: ``python -m reliability rebuilt``.
 """
 
 import json
+import math
+import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -12,10 +16,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from book.compare import same_file
+from icl_lib.paths import root
+from icl_lib.provenance import processor
 from reliability.chapter import FEW, copy_of_book, run
 from reliability.outcome import Row
 
 KIND = "threads, precision, versions"
+BUILT = "built on "  # and where: each processor, instruction set and Python is a kind of its own
 CHAPTERS = [path for path in FEW if "data_model" not in path]  # which has no verdict
 FLOAT64 = [path for path in CHAPTERS if "K1" in path]  # it trains on prompts whose precision can be chosen
 # From the ranges in pyproject.toml, where torch is pinned; the locked versions are the newest. numpy 2 needs pandas 2.2.2,
@@ -72,3 +80,32 @@ def rows() -> Iterator[Row]:
                     yield compared(f"{label}: {name}", base, verdicts_with(name, **setting), detail)
                 except RuntimeError as error:
                     yield Row(KIND, f"{label}: {name}", "stopped", 1, False, f"{error} ({detail})")
+
+
+def largest_move(known: Path, folder: Path) -> float:
+    """By how much an estimate moved at most, in half-widths of its committed interval."""
+    moves = [0.0]
+    before, after = (
+        json.loads((place / "result.json").read_text(encoding="utf-8"))["clauses"] for place in (known, folder)
+    )
+    for name, clause in before.items():
+        old, half = clause["value"], (clause["value"]["high"] - clause["value"]["low"]) / 2
+        move = abs(after[name]["value"]["estimate"] - old["estimate"])
+        moves.append(move / half if half else math.inf if move else 0.0)
+    return max(moves)
+
+
+def rebuilt(committed: Path | None = None) -> Iterator[Row]:
+    """One row per chapter that was built; stops where none was."""
+    built, committed = Path(os.environ.get("BUILD") or "_build/book") / "figures", committed or root() / "figures"
+    here = f"{processor()}, Python {'.'.join(platform.python_version_tuple()[:2])}"
+    results = sorted(built.glob("*/result.json"))
+    if not results:
+        sys.exit(f"no chapter has been built in {built}: make book does it")
+    for folder in (result.parent for result in results):
+        known, tables = committed / folder.name, list(folder.rglob("*.csv"))
+        same = sum(same_file(known / table.relative_to(folder), table) for table in tables)
+        moved = largest_move(known, folder)
+        detail = f"{same} of {len(tables)} tables equal, estimates moved by {moved:.2g} half-widths"
+        row = compared(folder.name, verdicts(known), verdicts(folder))
+        yield row._replace(kind=BUILT + here, detail="; ".join(filter(None, (detail, row.detail))))

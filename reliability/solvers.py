@@ -8,17 +8,14 @@ from typing import Any
 import pandas as pd
 import torch
 
-from icl_lib.mean_field import two_timescales
-from icl_lib.mean_field.births import BirthDeath, births
-from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.flows import FlowConfig, flow, start
-from icl_lib.mean_field.joint import Joint, joint_flow
+from icl_lib.mean_field.changes import BirthDeath, births
+from icl_lib.mean_field.flows import FlowConfig, Joint, flow, joint_flow, start
+from icl_lib.mean_field.kernels import Erf
 from icl_lib.mean_field.landscape import covariances
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
-from icl_lib.mean_field.regression import TASKS
-from icl_lib.mean_field.regression import PromptConfig as FeaturePrompts
-from icl_lib.mean_field.train_features import train_one
-from icl_lib.mean_field.training import MODES, State
+from icl_lib.mean_field.prompts import TASKS
+from icl_lib.mean_field.prompts import PromptConfig as FeaturePrompts
+from icl_lib.mean_field.training import MODES, State, train_one
 from icl_lib.mean_field.training import TrainConfig as FeatureTraining
 from icl_lib.softmax.deep import DeepConfig, initial_params, train_deep
 from icl_lib.softmax.descent import stacked_patterns
@@ -29,6 +26,7 @@ from icl_lib.softmax.stack import StackConfig
 from icl_lib.softmax.tasks import uniform_cover
 from icl_lib.softmax.training import TrainConfig, initial_state, train, train_steps
 from studies import K7 as tails
+from studies.K2 import relax, split_flow
 
 NAN = float("nan")
 KERNEL = Erf()
@@ -103,7 +101,7 @@ def tail(method: str, factor: float = 1.0, mu: Particles = MU, teacher: Particle
 
 def relaxed(mu: Particles, teacher: Particles, method: str) -> object:
     cov = covariances(KERNEL, teacher, mu)
-    return two_timescales.relax(cov, EYE, torch.ones(1, dtype=torch.float64), 5, method)
+    return relax(cov, EYE, torch.ones(1, dtype=torch.float64), 5, method)
 
 
 def with_nan(kind: str) -> object:
@@ -134,7 +132,7 @@ LONGER: dict[str, Callable[[float], object]] = {
     "particle flow, adaptive (tolerance)": partial(particles, "adaptive"),
     "birth-death flow, Euler": partial(particles, "euler", born=FAST),
     "joint flow": partial(joint, joint_flow),
-    "split joint flow": partial(joint, two_timescales.split_flow),
+    "split joint flow": partial(joint, split_flow),
     **{f"Transformer of Part II, {mode}": partial(network, mode) for mode in MODES},
     **{f"tails, {method} (tolerance)": partial(tail, method) for method in tails.METHODS},
 }

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from icl_lib.mean_field import runs
-from icl_lib.mean_field.births import BirthDeath, births
-from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.flows import Change, FlowConfig, flow, start
+from icl_lib.mean_field.changes import BirthDeath, Modification, births
+from icl_lib.mean_field.critical_points import SaddleConfig, saddle
+from icl_lib.mean_field.flows import FlowConfig, flow, start
+from icl_lib.mean_field.integrate import Change
+from icl_lib.mean_field.kernels import Erf
 from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
-from icl_lib.mean_field.modified import Modification
-from icl_lib.mean_field.regression import TASKS, PromptConfig
-from icl_lib.mean_field.saddles import SaddleConfig, saddle
-from icl_lib.mean_field.targets import MixConfig, mixed_teachers
+from icl_lib.mean_field.prompts import TASKS, MixConfig, PromptConfig, mixed_teachers
 from icl_lib.mean_field.training import MODES, TrainConfig
 from reliability.configs import Run, Space
 from reliability.solvers import known_of

@@ -6,10 +6,10 @@ from functools import partial
 
 import torch
 
-from icl_lib.mean_field import perturb, process, two_timescales
-from icl_lib.mean_field.births import BirthDeath
+from icl_lib.mean_field.changes import BirthDeath, displace, draw_process, isotropic
+from icl_lib.mean_field.critical_points import gaussian_process
+from icl_lib.mean_field.flows import joint_flow
 from icl_lib.mean_field.hessian import extreme_eigenvalues
-from icl_lib.mean_field.joint import joint_flow
 from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import InitConfig
 from icl_lib.mean_field.training import MODES
@@ -32,6 +32,7 @@ from reliability.solvers import (
     with_task,
 )
 from studies import K7 as tails
+from studies.K2 import split_flow
 from studies.K5 import velocity_in_a
 
 # Particles and teacher; a start that is NaN is for solvers that move it.
@@ -48,7 +49,7 @@ SPOILT: dict[str, Callable[[], object]] = {
     },
     **{
         f"{name}: {what}": partial(joint, solver, 1.0, *data)
-        for name, solver in (("joint flow", joint_flow), ("split joint flow", two_timescales.split_flow))
+        for name, solver in (("joint flow", joint_flow), ("split joint flow", split_flow))
         for what, data in {**WITH_START, "NaN in W": (MU, TEACHER, EYE * NAN)}.items()
     },
     "birth-death flow: NaN in the teacher": partial(particles, "euler", 1.0, MU, NO_TEACHER, FAST),
@@ -74,14 +75,14 @@ SPOILT: dict[str, Callable[[], object]] = {
             "velocity": lambda mu, teacher: velocity(KERNEL, teacher, mu),
             "relaxation of W, Runge-Kutta": lambda mu, teacher: relaxed(mu, teacher, "rk4"),
             "relaxation of W, Radau": lambda mu, teacher: relaxed(mu, teacher, "radau"),
-            "Gaussian process": lambda mu, teacher: perturb.gaussian_process(KERNEL, teacher, mu, [0]),
-            "Gaussian process without its matrix": lambda mu, teacher: process.draw_process(KERNEL, teacher, mu, [0]),
+            "Gaussian process": lambda mu, teacher: gaussian_process(KERNEL, teacher, mu, [0]),
+            "Gaussian process without its matrix": lambda mu, teacher: draw_process(KERNEL, teacher, mu, [0]),
             "spectrum of the flow": lambda mu, teacher: tails.flow_spectrum(KERNEL, teacher, mu),
             "extreme eigenvalues": lambda mu, teacher: extreme_eigenvalues(KERNEL, teacher, mu),
             "slope in a": lambda mu, teacher: velocity_in_a(KERNEL, teacher, mu, mu.w),
         }.items()
     },
-    "displacement: of size zero": lambda: perturb.displace(MU, torch.zeros(1, 20, 6, dtype=torch.float64), 0.1),
-    "displacement: NaN": lambda: perturb.displace(MU, torch.full((1, 20, 6), NAN, dtype=torch.float64), 0.1),
-    "displacement: of infinite budget": lambda: perturb.displace(MU, perturb.isotropic(MU, [0]), math.inf),
+    "displacement: of size zero": lambda: displace(MU, torch.zeros(1, 20, 6, dtype=torch.float64), 0.1),
+    "displacement: NaN": lambda: displace(MU, torch.full((1, 20, 6), NAN, dtype=torch.float64), 0.1),
+    "displacement: of infinite budget": lambda: displace(MU, isotropic(MU, [0]), math.inf),
 }

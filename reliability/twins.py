@@ -3,7 +3,6 @@
 What moves by more than a tenth of its half width is decided by rounding as much as by the seeds, and its chapter says so.
 """
 
-import io
 import json
 import math
 import os
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from book import rounding
+from book import words
 from book.compare import code_cells, same_outputs
 from icl_lib.paths import root, write_atomic
 from tools import notebooks
@@ -97,16 +96,14 @@ def main(build: Path) -> None:
     """Put what has run here in place of the rows of the same claims."""
     found, far = compared(build)
     table = pd.DataFrame(found, columns=Move._fields)
-    path = root() / rounding.FILE
+    path = root() / words.TWINS
     if path.is_file():
         old = pd.read_csv(path)
         table = pd.concat([old[~old["claim"].isin(table["claim"])], table])
-    text = io.StringIO()
     table = table.sort_values(["claim", "clause", "part"])
-    table.to_csv(text, index=False, lineterminator="\n", float_format="%.6g")
-    write_atomic(path, text.getvalue().encode())
-    named = table[table["moved"] > rounding.LEVEL].sort_values("moved", ascending=False)
-    print(f"{len(table)} numbers, {len(named)} moved by more than {rounding.LEVEL:g} of their half width")
+    write_atomic(path, table.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode())
+    named = table[table["moved"] > words.LEVEL].sort_values("moved", ascending=False)
+    print(f"{len(table)} numbers, {len(named)} moved by more than {words.LEVEL:g} of their half width")
     print(named[["claim", "clause", "part", "setting", "moved", "verdict", "twin_verdict"]].to_string(index=False))
     print("cells that tests check and that say something else in the twin:", *far or ["none"], sep="\n  ")
 

@@ -10,10 +10,13 @@ from typing import Any
 
 import pandas as pd
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from icl_lib.mean_field.births import BirthDeath
-from icl_lib.mean_field.modified import Modification
-from icl_lib.mean_field.training import TrainConfig
+from icl_lib.mean_field.changes import BirthDeath, Modification
+from icl_lib.mean_field.kernels import activation
+from icl_lib.mean_field.learners import best_losses, known
+from icl_lib.mean_field.training import TrainConfig, Trained
 from icl_lib.published import FOLDER
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_choice, require_integer
@@ -53,7 +56,8 @@ def setting(model: str, trial: int) -> dict[str, float]:
 def configured(model: str, base: TrainConfig, chosen: Mapping[str, float]) -> TrainConfig:
     """`base` trained as `model`, with what a trial or the search has chosen.
 
-    "modified" has births from the law of the start and perturbations by the Gaussian process, both annealed to nothing at time `until`.
+    "modified" has births from the law of the start and perturbations by the Gaussian process, both annealed to nothing
+    at time `until`.
     """
     require_choice("model", model, tuple(SPACE))
     names = {"batch", *SPACE[model]}
@@ -87,3 +91,16 @@ def best(table: pd.DataFrame, model: str) -> dict[str, float]:
 def trials() -> pd.DataFrame:
     """The recorded search, one row per model and trial: loss, epochs, converged (of the pilot seeds), and the setting."""
     return pd.read_csv(FOLDER / "search.csv")
+
+
+def known_part(run: Trained, k: int, x: Float[Tensor, "S d"]) -> pd.Series:
+    """Loss of attention with its best W on (f°_1, .., f°_k, 1), by seed: the oracle of a model with fewer features than f°.
+
+    Where C = 1 no other k features of f° would do better at infinite prompt length.
+    """
+    first, teacher = run.configs[0], known(run)
+    require(0 < k <= teacher.a.shape[2], "k", k, f"from 1 to the teacher's {teacher.a.shape[2]}")
+    part = {"part": teacher._replace(a=teacher.a[..., :k])}
+    table = best_losses(activation(first.activation), teacher, part, [first.prompts.n_context], x)
+    losses = table[table["learner"] == "part"]["loss"].to_numpy()
+    return pd.Series(losses, pd.Index([c.seed for c in run.configs], name="seed"))

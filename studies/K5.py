@@ -93,3 +93,21 @@ def chain(
     from_loss = scale * 4 * v.loss.square() * (r - 2 * v.loss) / norm_b
     from_loss = torch.where(v.loss < r / 2, from_loss, torch.nan)
     return Chain(total, in_a, gamma * on_pi, gamma / r4 * on_teacher, nuclear, from_loss, v.loss)
+
+
+def log_ratio(times: Float[Tensor, " E"], others: Float[Tensor, " E"], end: float) -> Float[Tensor, " E"]:
+    """log10 of times over others, pair by pair; a time that was not reached (nan) counts as `end`, where the run ended.
+
+    With such censoring on the slower side the effect is understated.
+
+    Raises:
+        ConfigError: a time after `end`, or not above 0.
+    """
+    both = torch.stack([times, others]).nan_to_num(nan=end)
+    require(
+        bool(((both > 0) & (both <= end)).all()),
+        "end",
+        end,
+        f"at least every time; times reach {float(both.max()):.6g}",
+    )
+    return both[0].log10() - both[1].log10()

@@ -18,8 +18,16 @@ from torch import Tensor
 from icl_lib.errors import Diverged
 from icl_lib.mean_field.hessian import exact_loss, gradient_and_hessian
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import NonFinite, Velocity, covariances, velocity
-from icl_lib.mean_field.measure import Particles, SingularCovariance, check_particles, covariance, member, stack
+from icl_lib.mean_field.landscape import Velocity, covariances, velocity
+from icl_lib.mean_field.measure import (
+    NonFinite,
+    Particles,
+    SingularCovariance,
+    check_particles,
+    covariance,
+    member,
+    stack,
+)
 from icl_lib.rng import generator
 from icl_lib.twin import twinned
 from icl_lib.validate import require, require_choice, require_number
@@ -82,7 +90,7 @@ def flow_spectrum(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Te
     Raises:
         ConfigError: a kernel without second derivatives.
         SingularCovariance: B cannot be inverted.
-        icl_lib.mean_field.landscape.NonFinite: A is NaN or infinite.
+        icl_lib.mean_field.measure.NonFinite: A is NaN or infinite.
     """
     require(kernel.smooth, "kernel", type(kernel).__name__, "twice differentiable")
     covariances(kernel, teacher, mu).m  # noqa: B018  raises where Sigma_mumu is singular or a teacher NaN

@@ -1,9 +1,10 @@
-"""Local minima of the n-sample loss over particles: does a finite prompt make spurious basins? (Exploratory, ours.)
+"""The loss of drawn prompts, and local minima of the n-sample loss (claim K9; the minima are exploratory, ours).
 
 Kim & Suzuki 2024 argue (Appendix C.4) that spurious basins of L^n have a Wasserstein radius that vanishes with n.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,12 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.func import hessian
 
-from icl_lib.mean_field.activations import Sigma
-from icl_lib.mean_field.finite_prompts import best_loss_n, empirical_moments
-from icl_lib.mean_field.measure import Particles
+from icl_lib.mean_field.kernels import Sigma
+from icl_lib.mean_field.landscape import Covariances, trace
+from icl_lib.mean_field.measure import Particles, member
+from icl_lib.mean_field.moments import best_loss_n, empirical_moments, features
+from icl_lib.mean_field.prompts import task_vectors
+from icl_lib.rng import generator
 from icl_lib.validate import require, require_integer
 
 
@@ -66,3 +70,43 @@ def minimise_n(
     eigenvalues = torch.linalg.eigvalsh(hessian(loss)(end))
     curvature = float(eigenvalues[0] / eigenvalues[-1])
     return Minimum(unpack(end), float(done.fun), float(abs(done.jac).max()), curvature)
+
+
+def prompt_excess(
+    cov: Covariances, w: Float[Tensor, "E k k"], a_hat: Float[Tensor, "E P k0 k"]
+) -> Float[Tensor, "E P"]:
+    """``prompt_losses`` less L_TF and less their linear part in A_hat - A, whose mean is 0: 1/2 |(A_hat - A) W B^{1/2}|^2.
+
+    The same mean as prompt_losses - L_TF with a smaller variance; at W = B^{-1} the linear part is 0 for every prompt.
+    """
+    off = (a_hat - cov.a[:, None]) @ w[:, None]
+    return trace(off @ cov.b[:, None] @ off.mT) / 2
+
+
+def whole_prompt_losses(
+    activation: Sigma,
+    nu: tuple[Particles, Particles],
+    w: Float[Tensor, "E k k"],
+    n: int,
+    n_prompts: int,
+    seeds: Sequence[int],
+    law: str = "gaussian",
+    noise: float = 0.0,
+) -> Float[Tensor, "E P"]:
+    """1/2 (y_q - prediction)^2 of whole prompts, nothing averaged; nu = (teacher, mu).
+
+    Args:
+        law: of v, see ``task_vectors``.
+        noise: standard deviation of that on context labels.
+    """
+    found = []
+    for e, seed in enumerate(seeds):
+        gen, one = generator(seed, "check", n), [member(m, e) for m in nu]
+        x = torch.randn(n_prompts * (n + 1), one[0].w.shape[2], generator=gen, dtype=w.dtype)
+        f, h = (features(activation, m, x)[0].view(n_prompts, n + 1, -1) for m in one)
+        v = task_vectors(law, (n_prompts, f.shape[2]), gen)
+        y = torch.linalg.vecdot(f, v[:, None])
+        labels = y[:, :n] + noise * torch.randn(n_prompts, n, generator=gen, dtype=w.dtype)
+        g = (labels[..., None] * h[:, :n]).mean(1)
+        found.append((y[:, n] - torch.linalg.vecdot(g @ w[e], h[:, n])).square() / 2)
+    return torch.stack(found)

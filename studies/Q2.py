@@ -133,7 +133,7 @@ def homotopy(largest: bool = False) -> Interval:
 
 
 def births(column: str) -> Interval:
-    """log10 of the dissipation over a bound of K5, ``over_nuclear`` or ``over_loss``; measures without π are left out."""
+    """log10 of the dissipation over a bound of K5, ``over_nuclear`` or ``over_loss``; measures for which π is not defined are skipped."""
     table = recorded("K5", "bounds")
     return typical(table[table["family"] != "no π"], column)
 

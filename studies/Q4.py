@@ -18,14 +18,13 @@ from jaxtyping import Float
 from scipy.stats import binom
 from torch import Tensor
 
-from icl_lib.mean_field.activations import activation
-from icl_lib.mean_field.expressivity import softmax_losses
-from icl_lib.mean_field.features import model_moments
-from icl_lib.mean_field.finite_prompts import loss_n
+from icl_lib.mean_field.kernels import activation
 from icl_lib.mean_field.landscape import trace
+from icl_lib.mean_field.learners import softmax_losses
 from icl_lib.mean_field.measure import Particles, member
-from icl_lib.mean_field.regression import PromptConfig as TaskConfig
-from icl_lib.mean_field.regression import Source
+from icl_lib.mean_field.moments import loss_n, model_moments
+from icl_lib.mean_field.prompts import PromptConfig as TaskConfig
+from icl_lib.mean_field.prompts import Source
 from icl_lib.rng import generator
 from icl_lib.softmax import model
 from icl_lib.softmax.descent import Ensemble
@@ -48,7 +47,7 @@ def forward(params: Params, patterns: Patterns, prompts: Prompts, added: bool = 
     """The output for each prompt; ``attention`` holds the signed weights.
 
     Args:
-        added: weights are the scores, not the scores over l.
+        added: use the raw scores as weights, and do not divide them by l.
 
     >>> from icl_lib.softmax.model import ModelConfig, init_params
     >>> from icl_lib.softmax.patterns import PatternConfig, draw_patterns, stack_patterns

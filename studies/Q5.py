@@ -1,6 +1,6 @@
 """What a start is worth: its overlap with what it misses, and the time its flow needs to a level (question Q5; ours).
 
-The overlap |Sigma_zeta M|_* is the steepest rate at which L falls along a homotopy to a rotated teacher (``landscape``). It is
+The overlap |Sigma_zeta M|_* is the steepest rate at which L falls along a homotopy to a rotated teacher (``K3.homotopy``). It is
 known before anything has moved. L does not see a -> G a, but the overlap does, and so does the flow: scales of a and w count.
 """
 
@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.escape import escape_times
-from icl_lib.mean_field.flows import Change, FlowConfig, State, flow, start
+from icl_lib.mean_field.critical_points import escape_times
+from icl_lib.mean_field.flows import FlowConfig, flow, start
+from icl_lib.mean_field.integrate import Change, State
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.landscape import covariances, trace
 from icl_lib.mean_field.measure import Particles
@@ -23,8 +24,8 @@ from icl_lib.validate import require, require_integer, require_number
 def overlap(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Tensor, " E"]:
     """|Sigma_zeta M|_* of every member: 0 at critical points whose loss is not 0, and at global minima.
 
-    >>> from icl_lib.mean_field.erf import Erf
-    >>> from icl_lib.mean_field.saddles import SaddleConfig, saddle
+    >>> from icl_lib.mean_field.kernels import Erf
+    >>> from icl_lib.mean_field.critical_points import SaddleConfig, saddle
     >>> bool(overlap(Erf(), *saddle(SaddleConfig((1.0, 0.5), (1,), 4), Erf())) < 1e-9)
     True
     """

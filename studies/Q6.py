@@ -6,13 +6,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from icl_lib.mean_field.flows import Change, State
 from icl_lib.mean_field.hessian import dense_blocks
-from icl_lib.mean_field.integrate import capped, euler, speed2
-from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import NonFinite, velocity
-from icl_lib.mean_field.measure import Particles, SingularCovariance
-from icl_lib.mean_field.sampled import Sampled
+from icl_lib.mean_field.integrate import Change, State, capped, euler, speed2
+from icl_lib.mean_field.kernels import Kernel, Sampled
+from icl_lib.mean_field.landscape import velocity
+from icl_lib.mean_field.measure import NonFinite, Particles, SingularCovariance
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_integer, require_number
 
@@ -70,7 +68,7 @@ def descend_on_batches(teacher: Particles, mu: Particles, run: Batches, seed: in
     which the model's features are dependent is passed over.
 
     >>> from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers
-    >>> from icl_lib.mean_field.erf import Erf
+    >>> from icl_lib.mean_field.kernels import Erf
     >>> teacher = teachers([TeacherConfig(n=2, d=4, k=2)], Erf())
     >>> mu = descend_on_batches(teacher, initial_particles([InitConfig(n=8, d=4, k=2)]), Batches(16, n_steps=3), 0)
     >>> mu.w.shape

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.activations import Sigma
-from icl_lib.mean_field.finite_prompts import features
-from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.measure import Particles, covariance, inverse_root, member, uniform
+from icl_lib.mean_field.kernels import Kernel, Sigma
+from icl_lib.mean_field.landscape import trace
+from icl_lib.mean_field.measure import Particles, SingularCovariance, covariance, inverse_root, member, uniform
+from icl_lib.mean_field.moments import features
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_integer, require_number
 
@@ -68,7 +68,10 @@ def orthogonal(kernel: Kernel, teacher: Particles, g: Particles, spectrum: Float
     require(bool((spectrum > 0).all()), "spectrum", spectrum.tolist(), "positive")
     along = covariance(kernel, g, teacher) @ inverse_root(covariance(kernel, teacher, teacher), "Sigma of f°", -1.0)
     raw = _sum((g.a * g.p[..., None], g.w), (-teacher.a * teacher.p[..., None] @ along.mT, teacher.w))
-    white = inverse_root(covariance(kernel, raw, raw), "Sigma of g's orthogonal part")
+    left, whole = covariance(kernel, raw, raw), covariance(kernel, g, g)
+    if (trace(left) < 1e-10 * trace(whole)).any():  # rounding
+        raise SingularCovariance("nothing of g is orthogonal to f°")
+    white = inverse_root(left, "Sigma of g's orthogonal part")
     return raw._replace(a=raw.a @ white * spectrum.sqrt()[:, None])
 
 

@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.births import BirthDeath, births
-from icl_lib.mean_field.flows import State
+from icl_lib.mean_field.changes import BirthDeath, births, displace, isotropic
+from icl_lib.mean_field.integrate import State
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import NonFinite, velocity
+from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import (
     InitConfig,
+    NonFinite,
     Particles,
     SingularCovariance,
     check_particles,
@@ -25,7 +26,6 @@ from icl_lib.mean_field.measure import (
     member,
     stack,
 )
-from icl_lib.mean_field.perturb import displace, isotropic
 from icl_lib.rng import generator, stream_seed
 from icl_lib.validate import require, require_choice, require_integer, require_number
 
@@ -40,10 +40,10 @@ class Descent:
         method: "plain", "momentum" (v <- beta v + velocity) or "adam" (with bias correction).
         rate: step size; of "adam" the length of a step in each coordinate.
         beta, beta2: decay of the mean of the velocity and, "adam" only, of its square.
-        births: births after every step, for which one step is one unit of time; None for none.
+        births: births after every step, each of which counts as one unit of time; None for none.
         noise: root mean square of an isotropic displacement after every step; falls linearly to 0 at the last step.
         resample: law from which dead neurons are drawn again; None for none.
-        every, dead: neurons with |w| below `dead` are looked for after the first step, and again after so many.
+        every, dead: a neuron with |w| below `dead` is dead; looked for after the first step and then every so many.
         shuffled: a control; signs of the step are permuted over the particles.
     """
 
@@ -116,7 +116,7 @@ def descend(
 
     A member that diverges (not finite, or a singular covariance) is returned as it started, with infinite losses.
 
-    >>> from icl_lib.mean_field.erf import Erf
+    >>> from icl_lib.mean_field.kernels import Erf
     >>> from icl_lib.mean_field.measure import InitConfig, TeacherConfig, teachers
     >>> teacher = teachers([TeacherConfig(n=2, d=4, k=2)], Erf())
     >>> start = initial_particles([InitConfig(n=20, d=4, k=2)])

@@ -1,7 +1,7 @@
 """Training on prompts without its noise, and how far two loss curves are apart.
 
-``icl_lib.mean_field.train_features`` moves particles along minus the gradient of a batch's loss at fixed W. The mean of that over batches is minus
-the gradient of L^n(mu, W) = L_TF(mu, W) + E_n(mu, W) / n (E_n: ``finite_prompts.excess_constant``): the flow's velocity at this W plus a
+``icl_lib.mean_field.training`` moves particles along minus the gradient of a batch's loss at fixed W. The mean of that over batches is minus
+the gradient of L^n(mu, W) = L_TF(mu, W) + E_n(mu, W) / n (E_n: ``moments.excess_constant``): the flow's velocity at this W plus a
 term of order 1/n. Euler steps along it are training with infinitely many prompts of n contexts, but for what is left of sampling in E_n (``n_inputs``). Derived by us, for odd sigma
 and odd f°, under which the constant feature decouples from the others, and for prompts without label noise.
 """
@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.activations import Sigma, activation
-from icl_lib.mean_field.finite_prompts import Moments, empirical_moments, excess_constant, optimum_n
+from icl_lib.mean_field.flows import Joint, joint_velocity
 from icl_lib.mean_field.integrate import euler, integrate
-from icl_lib.mean_field.joint import Joint, joint_velocity
+from icl_lib.mean_field.kernels import Sigma, activation
 from icl_lib.mean_field.landscape import covariances, loss, trace
 from icl_lib.mean_field.measure import Particles, check_particles
+from icl_lib.mean_field.moments import Moments, empirical_moments, excess_constant, optimum_n
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_choice, require_number
 
@@ -37,7 +37,7 @@ def mirrored_inputs(d: int, n: int, step: int = 0) -> Float[Tensor, "S d"]:
 def excess_velocity(
     sigma: Sigma, teacher: Particles, mu: Particles, w: Float[Tensor, "E k k"], x: Float[Tensor, "S d"]
 ) -> Velocities:
-    """Minus the gradient of E_n at W, which 1/n multiplies in the mean motion; moments are over x."""
+    """Minus the gradient of E_n at W, the coefficient of 1/n in the mean motion; expectations are over x."""
     with torch.enable_grad():
         free = [part.detach().clone().requires_grad_() for part in (mu.a, mu.w, w)]
         m = empirical_moments(sigma, teacher, mu._replace(a=free[0], w=free[1]), x)
@@ -111,7 +111,7 @@ def curves(history: pd.DataFrame, value: str = "loss") -> pd.DataFrame:
 
 
 def farthest(one: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
-    """Largest distance of two tables of ``curves`` over the times that both have, per member."""
+    """Largest distance between two tables of ``curves`` over the times that both have, per member."""
     both = one.index.intersection(other.index)
     require(len(both) > 1, "times", list(one.index[:3]), "times that both tables have")
     return (one.loc[both] - other.loc[both]).abs().max()

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from book.parameters import Parameter
-from book.ranges import ANY
+from book.parameters import ANY, Parameter
 from book.registry import ChapterFile, chapters
-from book.single import run
+from book.run import run
 from icl_lib.paths import root
 from icl_lib.softmax import tasks
 from icl_lib.softmax.deep import DeepConfig
@@ -153,7 +152,7 @@ def test_patterns_and_tasks_go_together(chapter: ChapterFile) -> None:
 )
 def test_refusals(chapter: str, given: dict, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = (c for c in CHAPTERS if c.id == chapter)
-    monkeypatch.setattr("book.single.compute", lambda *_, **__: pytest.fail("a chapter was started"))
+    monkeypatch.setattr("book.run.compute", lambda *_, **__: pytest.fail("a chapter was started"))
     with pytest.raises(ConfigError, match="^" + message):
         run(found, given)
 

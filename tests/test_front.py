@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 
 from book.all_results import all_results
 from book.claims import Clause, Measured, judge_clause, load_claims
-from icl_lib.figures import ROLES
+from icl_lib import figures
 from icl_lib.stats import Interval
 
 CLAIMS = load_claims()
@@ -115,6 +115,19 @@ def test_the_made_up_rows_are_judged_as_they_say() -> None:
     assert len(rows) == 7 and {verdict for verdict, *_ in rows} == {"reproduced", "partly", "not reproduced"}
     for verdict, value, control in rows:
         assert judge_clause(CLAIMS["L2"].clauses["alpha"], Measured(made_up(value), made_up(control))) == verdict
+
+
+ROLES = {
+    "ours": figures.OURS,
+    "control": figures.CONTROL,
+    "floor or bound": figures.FLOOR,
+    "best possible": figures.BAYES,
+    "GPT-2": figures.GPT,
+    "published": figures.PUBLISHED,
+    "theory": figures.THEORY,
+    "second arm": figures.ARMS[1],
+    "third arm": figures.ARMS[2],
+}
 
 
 def test_the_legend_of_colours_is_that_of_the_figures() -> None:

@@ -224,7 +224,7 @@ def test_icl_of_another_checkout_is_refused(
     assert main(["list"]) == 2
     complaint = capsys.readouterr().err
     assert complaint == (
-        f"icl: the library that runs is {Path(paths.__file__).parent}, not that of this checkout: use the environment of {book} (make env there makes it)\n"
+        f"icl: the library that runs is {Path(paths.__file__).parent}, not that of this checkout: use the environment of {book} (make env there makes it), or set PYTHONPATH={book}\n"
     )
 
 

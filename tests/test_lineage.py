@@ -189,7 +189,7 @@ def test_names_that_are_none() -> None:
 
 def test_what_the_trainer_reaches_of_the_library() -> None:
     found = {f"{where}.{name}" for where, name in reach.reached([("icl_lib.softmax.training", "train")])}
-    assert {"icl_lib.softmax.model.backward", "icl_lib.softmax.attention.SHORT", "icl_lib.rng.stream_seed"} <= found
+    assert {"icl_lib.softmax.model.backward", "icl_lib.softmax.network.SHORT", "icl_lib.rng.stream_seed"} <= found
     assert "icl_lib.softmax.training.TrainConfig" in found  # known by its type
     assert not {name for name in found if name.startswith(("icl_lib.stats", "icl_lib.mean_field"))}
 

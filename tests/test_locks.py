@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import Timeout
@@ -88,3 +89,26 @@ def test_other_errors_of_a_lock_are_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError), locked(tmp_path / "file/x.lock"):
         pass
+
+
+def test_the_mark_goes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while a workplace is removed: the next one finds what is left, at whatever file it stopped."""
+    for stop in range(4):
+        left = tmp_path / str(stop)
+        gone, real = 0, os.unlink
+
+        def killed(*given: Any, **more: Any) -> None:
+            nonlocal gone
+            if gone == stop:  # noqa: B023
+                raise KeyboardInterrupt
+            gone += 1
+            real(*given, **more)  # noqa: B023
+
+        with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch, workplace(left / "out") as place:  # noqa: PT012
+            (place / "run").mkdir()
+            for name in ("a", "run/b", "run/c"):
+                (place / name).write_text("x", encoding="utf-8")
+            patch.setattr(os, "unlink", killed)
+        with workplace(left / "out"):
+            pass
+        assert list(left.iterdir()) == []

@@ -13,10 +13,10 @@ def test_versions_are_plain() -> None:
 
 
 def test_what_moves_trained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(provenance.moving()) == {"torch", "numpy", "kernels"}
+    assert set(provenance.moving()) == {"torch", "numpy", "numba", "kernels"}
     monkeypatch.setenv("ICL_DEVICE", "cuda")
     monkeypatch.setenv("ICL_TWIN", "1")
-    assert set(provenance.moving()) == {"torch", "numpy", "kernels", "device", "twin"}
+    assert set(provenance.moving()) == {"torch", "numpy", "numba", "kernels", "device", "twin"}
 
 
 def test_the_version_is_that_which_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flows import FlowConfig, flow, start
 from icl_lib.mean_field.hessian import extreme_eigenvalues, gradient_and_hessian, hessian_product
+from icl_lib.mean_field.kernels import Erf
 from icl_lib.mean_field.landscape import covariances, velocity
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, member, teachers
 from icl_lib.rng import generator

@@ -28,12 +28,12 @@ from reliability import (
     order,
     outcome,
     processors,
-    rebuilt,
     settings,
     solvers,
     spoilt,
 )
 from reliability.outcome import FINITE, NOT_FINITE, Row
+from tools import check
 
 
 def fails(error: Exception):
@@ -248,9 +248,9 @@ def test_files_and_verdicts_that_move_are_reported(tmp_path: Path) -> None:
 
 def test_a_rebuilt_chapter_is_held_against_the_committed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUILD", str(tmp_path))
-    monkeypatch.setattr(rebuilt, "processor", lambda: "Chip (AVX2)")
+    monkeypatch.setattr(settings, "processor", lambda: "Chip (AVX2)")
     with pytest.raises(SystemExit, match="make book"):
-        next(rebuilt.rows())
+        next(settings.rebuilt())
 
     def write(folder: Path, verdict: str, number: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -261,18 +261,20 @@ def test_a_rebuilt_chapter_is_held_against_the_committed_one(tmp_path: Path, mon
 
     write(tmp_path / "committed/L1", "reproduced", 1.0)
     write(tmp_path / "figures/L1", "reproduced", 1.5)
-    (row,) = rebuilt.rows(tmp_path / "committed")
+    (row,) = settings.rebuilt(tmp_path / "committed")
     assert row.passed and (row.case, row.n) == ("L1", 2)
     assert row.kind.startswith("built on Chip (AVX2), Python 3.")
     assert row.detail == "1 of 2 tables equal, estimates moved by 0.5 half-widths"
     write(tmp_path / "figures/L1", "partly", 1.0)
-    (row,) = rebuilt.rows(tmp_path / "committed")
+    (row,) = settings.rebuilt(tmp_path / "committed")
     moved = "claim: reproduced, then partly; x: reproduced, then partly"
     assert not row.passed
     assert row.detail == f"2 of 2 tables equal, estimates moved by 0 half-widths; {moved}"
 
 
-def test_a_chapter_under_other_instruction_sets_is_judged_cell_by_cell(tmp_path: Path) -> None:
+def test_a_chapter_under_other_instruction_sets_is_judged_cell_by_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As make test does: a checked cell that says something else is named, one that does not is counted."""
     cells = [
         nbformat.v4.new_code_cell(f"# NBVAL_CHECK_OUTPUT\nimport os\nprint({text})")
@@ -282,9 +284,13 @@ def test_a_chapter_under_other_instruction_sets_is_judged_cell_by_cell(tmp_path:
         cell.execution_count, cell.outputs = number, [nbformat.v4.new_output("stream", name="stdout", text=said)]
     file = tmp_path / "T1_toy.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=cells), file)
-    assert processors.checked([file], {"KERNELS": "other"}) == {"T1_toy": (2, [])}
-    assert processors.checked([file], {"KERNELS": "plain"}) == {"T1_toy": (2, ["Cell 1"])}
-    assert "plain kernels" in processors.here()
+    assert check.by_cell([file], {"KERNELS": "other"}) == {file: {"Cell 0": True, "Cell 1": True}}
+    monkeypatch.setattr(check, "tested", lambda: [file])
+    monkeypatch.setattr(processors, "SETS", {"plain kernels": {"KERNELS": "plain"}})
+    assert list(processors.rows()) == [Row(processors.KIND, "T1: plain kernels", "other numbers", 1, False, "Cell 1")]
+    missing = tmp_path / "T2_none.ipynb"
+    with pytest.raises(ConfigError, match="T2_none"):
+        check.by_cell([missing], {})
 
 
 def test_rows_of_a_kind_replace_its_old_ones(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from scipy import stats as scipy_stats
 from icl_lib.stats import (
     Interval,
     binomial_interval,
-    compare_scaling,
     error_interval,
     geometric_interval,
     holm,
@@ -170,50 +169,18 @@ def test_power_law_covers() -> None:
     assert np.mean(inside) == pytest.approx(0.95, abs=0.045)
 
 
-@pytest.mark.parametrize(("a", "b"), [(30.0, 20.0), (30.0, 0.0), (30.0, -25.0), (-2.0, 30.0)])
-def test_compare_scaling_recovers_a_over_x_plus_b(a: float, b: float) -> None:
-    fits, difference = compare_scaling(X, curves(a / X + b))
-    size = np.linspace(0.8, 1.2, 10)
-    assert list(fits.columns) == ["seed", "C", "p", "rms_power", "A", "B", "rms_reciprocal"]
-    assert np.allclose(fits["A"], a * size, rtol=1e-6)
-    assert np.allclose(fits["B"], b * size, rtol=1e-6, atol=1e-5)
-    assert np.all(fits["rms_reciprocal"] < 1e-7)
-    assert difference.n == 10
-    assert difference.low > 0 if b else abs(difference.estimate) < 1e-7  # at B = 0 both laws hold
-
-
-def test_compare_scaling_recovers_a_power_law() -> None:
-    values = pd.DataFrame(curves(7 * X ** (-2 / 3), n=4), index=[11, 12, 13, 14])
-    fits, difference = compare_scaling(X, values)
-    assert list(fits["seed"]) == [11, 12, 13, 14]
-    assert np.allclose(fits["p"], -2 / 3)
-    assert np.allclose(fits["C"], 7 * np.linspace(0.8, 1.2, 4))
-    assert np.all(fits["rms_power"] < 1e-12) and np.all(fits["rms_reciprocal"] > 0.01)
-    assert difference.high < 0
-
-
-def test_compare_scaling_finds_the_least_squares_minimum() -> None:
-    """The reciprocal fit against a grid around it, on data that follow neither law."""
-    row = curves(5 * X**-0.8 + 1, noise=0.2, seed=9)[:2]
-    best = compare_scaling(X, row).fits.iloc[0]
-    grid = np.stack(np.meshgrid(*[v * np.linspace(0.8, 1.2, 41) for v in (best.A, best.B)]), -1).reshape(-1, 2)
-    rms = np.sqrt((np.log((grid[:, :1] / X + grid[:, 1:]) / row[0]) ** 2).mean(1))
-    assert best.rms_reciprocal <= rms.min() + 1e-12
-
-
 # --- what is refused -------------------------------------------------------------------------------------------
 
 
 def test_a_point_that_was_not_reached_is_named() -> None:
     values = pd.DataFrame(curves(1 / X, n=3), index=[100, 101, 102])
     values.iloc[1, 2] = np.nan
-    for fit in (power_law, compare_scaling):
-        with pytest.raises(ConfigError, match=r"values_by_seed\[seed 101, x=0\.2\]=nan: must be .*never reached"):
-            fit(X, values)
+    with pytest.raises(ConfigError, match=r"values_by_seed\[seed 101, x=0\.2\]=nan: must be .*never reached"):
+        power_law(X, values)
     with pytest.raises(ConfigError, match=r"values_by_seed\[seed 0, x=0\.1\]=0\.0: must be finite and positive"):
         power_law(X, np.zeros((2, 7)))
-    with pytest.raises(ConfigError, match="x=.*at least 3 different"):
-        compare_scaling([1, 2], np.ones((2, 2)))
+    with pytest.raises(ConfigError, match="x=.*at least 2 different"):
+        power_law([1, 1], np.ones((2, 2)))
     with pytest.raises(ConfigError, match=r"values_by_seed=\(1, 7\): must be of shape \(seeds >= 2, points = 7\)"):
         power_law(X, np.ones((1, 7)))
     with pytest.raises(ConfigError, match="x=.*must be a sequence of finite positive"):

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from book import rounding
+from book import words
 from book.execute import variables
 from icl_lib import provenance
+from icl_lib.mean_field.changes import displace, isotropic
 from icl_lib.mean_field.measure import InitConfig, initial_particles
-from icl_lib.mean_field.perturb import displace, isotropic
 from icl_lib.softmax.cache import ensemble_key
 from icl_lib.softmax.deep import DeepConfig, initial_params
 from icl_lib.softmax.stack import StackConfig
@@ -81,5 +81,5 @@ def test_moves_are_in_half_widths_and_verdicts_side_by_side() -> None:
 def test_the_recorded_table_has_every_clause_of_its_claims() -> None:
     for file in Path("figures").glob("*/result.json"):
         clauses = json.loads(file.read_text(encoding="utf-8"))["clauses"]
-        found = rounding.moves(Path.cwd(), file.parent.name)
+        found = words.moves(Path.cwd(), file.parent.name)
         assert not found or found.keys() == clauses.keys(), file

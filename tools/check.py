@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 from book import execute
 from book.terminal import command
+from icl_lib.validate import require
 from tools import notebooks
 
 PYTEST = [sys.executable, "-m", "pytest"]
@@ -54,7 +58,38 @@ def clean_environment() -> dict[str, str]:
     return {name: kept[name] for name in kept if name not in MAKES + OTHERS} | execute.THREADS | {"PYTHONUTF8": "1"}
 
 
+def by_cell(files: Sequence[Path], variables: Mapping[str, str]) -> dict[Path, dict[str, bool]]:
+    """Of each notebook the cells that its test ran, and whether they say what is recorded.
+
+    Nothing is taken from the cache: other kernels or other code may have trained what is there.
+
+    Raises:
+        ConfigError: for notebooks that could not be tested, with what pytest says last.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        report = Path(place) / "report.xml"
+        folders = {"ICL_BOOK_OUT": f"{place}/out", "ICL_BOOK_CACHE": f"{place}/cache"}
+        run = [*NBVAL, *TWO_AT_ONCE, f"--junitxml={report}", *map(str, files)]
+        environment = {**clean_environment(), **variables, **folders}
+        done = subprocess.run(run, env=environment, capture_output=True, encoding="utf-8", errors="replace")
+        cases = list(ElementTree.parse(report).iter("testcase")) if report.is_file() else []
+    found: dict[Path, dict[str, bool]] = {file: {} for file in files}
+    for case in cases:
+        for file in files:
+            if case.get("classname", "").endswith(file.name):
+                same = all(case.find(kind) is None for kind in ("failure", "error", "skipped"))
+                found[file][case.get("name", "")] = same
+    if any(not all(cells.values()) for cells in found.values()):
+        print(done.stdout)
+    untested = [file.stem for file, cells in found.items() if not cells]
+    last = done.stdout.strip().rpartition("\n")[2]
+    require(not untested and done.returncode in (0, 1), "not tested", untested, f"such that pytest can run it: {last}")
+    return found
+
+
 def main() -> int:
+    if sys.argv[1:]:
+        sys.exit("python -m tools.check takes no arguments; it runs everything that `make test` does")
     environment = clean_environment()
     summary, failed, started = [], False, time.monotonic()
     for name, step, more in steps():

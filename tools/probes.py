@@ -9,19 +9,21 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from icl_lib.mean_field import train_features
-from icl_lib.mean_field.births import BirthDeath
+from icl_lib.mean_field.changes import BirthDeath, Modification
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig
-from icl_lib.mean_field.modified import Modification
-from icl_lib.mean_field.regression import PromptConfig as Regression
+from icl_lib.mean_field.prompts import PromptConfig as Regression
 from icl_lib.mean_field.training import TrainConfig as FeatureConfig
+from icl_lib.mean_field.training import Trainer as FeatureTrainer
+from icl_lib.mean_field.training import train_one
 from icl_lib.softmax import training
 from icl_lib.softmax.deep import DeepConfig, train_deep
+from icl_lib.softmax.descent import Written, descend
 from icl_lib.softmax.gpt import GPTConfig
 from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.patterns import PatternConfig
@@ -51,11 +53,13 @@ ONE = training.TrainConfig(
 
 
 def one_layer() -> Probe:
-    """The one-layer Transformer; 11 steps are one chunk of prompts and a part of another."""
+    """The one-layer Transformer, compiled and written out; 11 steps are one chunk of prompts and a part of another."""
+    written = partial(Written, training.backward, training.sgd)
 
     def ends(*configs: training.TrainConfig) -> list[Tensor]:
-        done = training.train(configs)
-        return [*done.params, done.losses, done.patterns.basis]
+        done, start = training.train(configs), training.initial_state(configs)
+        also = descend(configs, start, configs[0].n_steps, done.patterns, training.batches(configs), written)
+        return [*done.params, done.losses, done.patterns.basis, *also.params, also.losses]
 
     other = replace(ONE, seed=4, step_size=2.0, tasks=uniform_cover(5, 3, 1), prompts=PromptConfig(1.0, 20, 0.0))
     yield "two members", ends(ONE, replace(other, model=ModelConfig(10, 0.1, 0.3, 0.02)))
@@ -118,7 +122,7 @@ def features() -> Probe:
     )
 
     def ends(config: FeatureConfig, **changes: Any) -> list[Tensor]:
-        state, history = train_features.train_one(replace(config, **changes), every=2)
+        state, history = train_one(replace(config, **changes), every=2)
         numbers = torch.tensor(history.to_numpy(float))
         return [*state.model.mu, state.model.attention, torch.tensor([*state[1:]], dtype=torch.float64), numbers]
 
@@ -159,20 +163,20 @@ def features() -> Probe:
     for mode in ("joint", "static_finite", "softmax"):
         alone = Modification(None, "isotropic", 0.1, 0.01)
         yield f"{mode}, isotropic alone", ends(base, mode=mode, modification=alone)
-    heavy = train_features.Trainer(replace(base, modification=born)).initial()
+    heavy = FeatureTrainer(replace(base, modification=born)).initial()
     masses = torch.arange(1.0, 13.0, dtype=torch.float64)[None] / 78
     uneven = heavy._replace(model=heavy.model._replace(mu=heavy.model.mu._replace(p=masses)))
-    state, history = train_features.train_one(replace(base, modification=born), uneven, every=2)
+    state, history = train_one(replace(base, modification=born), uneven, every=2)
     yield "unequal masses", [*state.model.mu, state.model.attention, torch.tensor(history.to_numpy(float))]
-    half, _ = train_features.train_one(replace(base, mode="joint", fresh=True), n_epochs=1)
-    state, history = train_features.train_one(replace(base, mode="joint", fresh=True), half, every=3)
+    half, _ = train_one(replace(base, mode="joint", fresh=True), n_epochs=1)
+    state, history = train_one(replace(base, mode="joint", fresh=True), half, every=3)
     yield "resumed", [*state.model.mu, state.model.attention, torch.tensor(history.to_numpy(float))]
 
 
 TRAINERS = {
     "one layer": Trainer("icl_lib.softmax.training.train", one_layer),
     "deep": Trainer("icl_lib.softmax.deep.train_deep", deep),
-    "features": Trainer("icl_lib.mean_field.train_features.train_one", features),
+    "features": Trainer("icl_lib.mean_field.training.train_one", features),
 }
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import nbformat
 import yaml
 
-from book import compare, execute, rounding, terminal
+from book import compare, execute, terminal, words
 from book.notebooks import COPY
-from book.page import provenance_as_legend
+from book.render import provenance_as_legend
 from icl_lib.figures import DPI
 from icl_lib.locks import locked
 from icl_lib.source import PACKAGES
@@ -81,7 +81,7 @@ def picture_as_svg(cell: Any, drawn: Path) -> None:
 def build(source: Path, html: Path, footer: str) -> bool:
     """Build the staged book, warnings as errors, unless ``html`` shows just this already; says whether it went well."""
     library = [file for folder in PACKAGES for file in sorted(Path(folder).rglob("*.py"))]  # whose docstrings are shown
-    facts = [Path("claims.yml"), Path("benchmarks/commands.csv"), rounding.FILE]  # which stand below a chapter's title
+    facts = [Path("claims.yml"), Path("benchmarks/commands.csv"), words.TWINS]  # which stand below a chapter's title
     files = [*sorted(source.rglob("*")), *library, *facts, Path("_config.yml"), Path("requirements.lock")]
     stamp, done = html.with_suffix(".digest"), notebooks.digest(files) + footer
     if not (html.is_dir() and stamp.is_file() and stamp.read_text(encoding="utf-8") == done):

@@ -14,7 +14,7 @@ from joblib import Parallel, delayed
 from book.terminal import command
 from icl_lib.errors import Diverged
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig
-from icl_lib.mean_field.regression import PromptConfig
+from icl_lib.mean_field.prompts import PromptConfig
 from icl_lib.mean_field.runs import trained_one
 from icl_lib.mean_field.training import TrainConfig
 from icl_lib.paths import cache_dir, root, write_atomic

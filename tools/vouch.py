@@ -12,7 +12,6 @@ result is not stale. Without names, all that is not current is vouched for. What
 import argparse
 import contextlib
 import datetime
-import io
 import json
 import shutil
 import subprocess
@@ -20,7 +19,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pandas as pd
 
@@ -34,8 +32,7 @@ from icl_lib.lineage import TABLE, trigger
 from icl_lib.paths import read_json, write_atomic
 from icl_lib.source import WRITTEN
 from icl_lib.validate import require
-from tools import notebooks
-from tools.check import NBVAL, TWO_AT_ONCE, clean_environment
+from tools import check, notebooks
 from tools.probes import TRAINERS
 
 FILE = Path("figures/vouched.csv")
@@ -44,7 +41,7 @@ STAMP = 'class="provenance"'  # in the line below a figure
 
 def python(folder: Path, *arguments: str, quiet: bool = False) -> str:
     """What Python prints, run with the code of a checkout; ``quiet`` about what goes wrong."""
-    environment = {**clean_environment(), "PYTHONPATH": str(folder)}
+    environment = {**check.clean_environment(), "PYTHONPATH": str(folder)}
     run = [sys.executable, *arguments]
     done = subprocess.run(
         run,
@@ -72,10 +69,7 @@ def said(folder: Path, chapter: Path, parameters: str) -> dict[str, str]:
         spoken = [output for output in cell.outputs if STAMP not in output.get("data", {}).get("text/markdown", "")]
         number = len(found) + 1
         found |= {f"output {number}, {kind}": text for kind, text in texts(spoken).items()}
-    written = sorted(target.with_suffix(".out").rglob("*.csv")) + sorted(
-        target.with_suffix(".out").rglob("result.json")
-    )
-    for file in written:
+    for file in (file for kind in ("*.csv", "result.json") for file in sorted(target.with_suffix(".out").rglob(kind))):
         text = file.read_text(encoding="utf-8")
         found[file.name] = json.dumps(json.loads(text)["clauses"]) if file.suffix == ".json" else text
     return found
@@ -95,14 +89,11 @@ def checkout(commit: str) -> Iterator[Path]:
 
 def add(file: Path, key: str, row: Mapping[str, str]) -> None:
     """Put a row into a table, in place of those that have the same `key`."""
-    table, date = pd.DataFrame([row]), f"{datetime.date.today()}"
-    table["date"] = date
+    table = pd.DataFrame([{**row, "date": f"{datetime.date.today()}"}])
     if file.is_file():
         known = pd.read_csv(file, dtype=str)
         table = pd.concat([known[known[key] != row[key]], table])
-    text = io.StringIO()
-    table.to_csv(text, index=False, lineterminator="\n")
-    write_atomic(file, text.getvalue().encode())
+    write_atomic(file, table.to_csv(index=False, lineterminator="\n").encode())
 
 
 def probed(before: Path, moved: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -155,9 +146,8 @@ def chapter(name: str, before: Path, since: str) -> bool:
     smaller = notebooks.reduced().get(path)
     parameters, setting = json.dumps(smaller or {}), "recorded" if smaller is None else "reduced"
     recorded = read_json(Path("figures") / found.id / "result.json")["code_hash"]
-    where = (
-        "book.identity" if (before / "book" / "identity.py").is_file() else "icl_lib.lineage"
-    )  # before there was a book
+    there = (before / "book" / "identity.py").is_file()  # there was no book in the beginning
+    where = "book.identity" if there else "icl_lib.lineage"
     ask = f"import sys; from pathlib import Path; from {where} import chapter_code; print(chapter_code(Path(sys.argv[1])))"
     if python(before, "-c", ask, str(path)) not in (recorded, vouched().get(recorded, ("",))[0]):
         print(f"{found.id}: its recorded result was stale at {since}, too", file=sys.stderr)
@@ -197,17 +187,12 @@ def by_tests(names: Sequence[str]) -> bool:
     if not tested:
         print("nothing is stale")
         return True
-    with tempfile.TemporaryDirectory() as place:
-        cases = Path(place) / "cases.xml"
-        run = [*NBVAL, *TWO_AT_ONCE, f"--junitxml={cases}", *(str(file) for _, file, _ in tested.values())]
-        subprocess.run(run, env={**clean_environment(), "ICL_BOOK_OUT": place, "ICL_BOOK_CACHE": place})
-        require(cases.is_file(), "pytest", run[-1], "able to run")
-        told = [(case.get("classname", ""), len(case) == 0) for case in ElementTree.parse(cases).iter("testcase")]
+    told = check.by_cell([file for _, file, _ in tested.values()], {})
     passed = True
     for name, (path, file, now) in tested.items():
-        fine = [ok for notebook, ok in told if notebook.endswith(file.name)]
-        if not fine or not all(fine) or chapter_code(path) != now:
-            print(f"{name}: its tests did not pass, or its code {WRITTEN}", file=sys.stderr)
+        bad = [cell for cell, same in told[file].items() if not same]
+        if bad or chapter_code(path) != now:
+            print(f"{name}: its tests did not pass, or its code {WRITTEN} {', '.join(bad)}".rstrip(), file=sys.stderr)
             passed = False
             continue
         how = f"{'reduced' if path in smaller else 'recorded'} setting, its tests passed"

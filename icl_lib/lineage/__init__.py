@@ -34,8 +34,8 @@ def text_hash(*parts: str) -> str:
 def digest(found: Mapping[Symbol, Reached]) -> str:
     """Hash (16 hex digits) of definitions and of what their names stand for; where they stand does not matter.
 
-    Every definition begins as its text. Then, in a few rounds, it takes up those that its names lead to: two definitions of
-    the same name that change places are noticed by whoever uses them.
+    A definition's hash begins as that of its text and, in a few rounds, takes up those that its names lead to. So two
+    definitions of the same name that change places are noticed by their callers.
     """
     labels = {symbol: text_hash(*map(canonical, one.trees)) for symbol, one in found.items()}
     for _ in range(ROUNDS):
@@ -62,28 +62,22 @@ def _digest(*names: str) -> str:
 
 
 def check(found: Iterable[Symbol]) -> None:
-    """Raise `source.CodeChanged` if a module of these definitions was written since this process began.
-
-    One that is gone does not compute: whoever needs it fails by itself.
-    """
+    """Raise `source.CodeChanged` if a module of these definitions was written since this process began; one that is gone fails by itself."""
     check_unchanged(file for where in {where for where, _ in found if where} for file in [module_file(where)] if file)
 
 
 def trigger(*names: str) -> str:
-    """Changes when what functions reach may compute something else.
-
-    Args:
-        names: such as ``icl_lib.softmax.training.train``.
+    """Hash that changes when what functions, such as ``icl_lib.softmax.training.train``, reach may compute something else.
 
     Raises:
-        icl_lib.source.CodeChanged: if it is not the code that runs.
+        icl_lib.source.CodeChanged: if the code on disk is not the code that runs.
     """
     check(_found(*names))
     return _digest(*names)
 
 
 def lineage(name: str) -> str:
-    """Under what the results of a trainer are kept: its trigger, or an earlier one whose results were the same to the bit.
+    """The hash that a trainer's results are kept under: its trigger, or an earlier one whose results were equal to the bit.
 
     Raises:
         icl_lib.source.CodeChanged: if the code on disk is not the code that runs; so it is also asked for before results are saved.

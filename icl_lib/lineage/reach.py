@@ -1,7 +1,7 @@
-"""Which definitions of the library a piece of code can reach: names are followed from definition to definition.
+"""The definitions of the library that a piece of code can reach, found by following names from one to the next.
 
-A name is followed wherever it may lead: too much is reached rather than too little. Methods are reached by their name behind a
-dot, whatever they are called on. Names from other packages are not followed; where they come from counts.
+In doubt a name is followed: too much is reached rather than too little. A method is reached by its name after a dot, whatever
+it is called on. Names from other packages are not followed, but where they come from counts.
 """
 
 import ast
@@ -18,7 +18,7 @@ Symbol = tuple[str, str]  # a module and a name in it
 ITSELF, IMPORTED = "", "<import>"  # names for a module as a value, and for what it does when it is imported
 OUTSIDE = "~"  # begins the module of a name from another package
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-# What a class may inherit from other packages without being called by them; of others' classes all methods count.
+# Bases from other packages that call no methods of a class; of classes with other such bases all methods count.
 HARMLESS = frozenset({"NamedTuple", "Protocol", "RuntimeError", "ValueError", "object"})
 BY_NAME = frozenset({"getattr", "hasattr", "setattr", "attrgetter", "methodcaller"})
 
@@ -28,9 +28,9 @@ class Module:
     """What the names of a module stand for.
 
     Attributes:
-        defined: statements that give a name its value or change it, by name; those that do something else, under ``IMPORTED``.
+        defined: by name, the statements that set or change its value; those that do something else, under ``IMPORTED``.
         imported: where an imported name may come from: a module and a name in it, ``ITSELF`` for the module.
-        parts: of a class, what `members` says.
+        parts: `members` of each class.
     """
 
     defined: Mapping[str, tuple[ast.stmt, ...]]
@@ -38,17 +38,19 @@ class Module:
     parts: Mapping[ast.stmt, Mapping[str, ast.stmt]]
 
 
+def _assigned(node: ast.stmt) -> list[ast.AST]:
+    """The left sides of an assignment, with all their parts; none of another statement."""
+    targets: list[ast.expr] = [node.target] if isinstance(node, ast.AnnAssign | ast.AugAssign) else []
+    targets += node.targets if isinstance(node, ast.Assign) else []
+    return [part for target in targets for part in ast.walk(target)]
+
+
 def names_given(node: ast.stmt) -> list[str]:
-    """The names that a statement at the top of a module gives a value, or changes the value of."""
+    """The names whose value a statement at the top of a module sets or changes."""
     if isinstance(node, Definition):
         return [node.name]
-    targets: list[ast.AST] = [node]
-    if isinstance(node, ast.Assign):
-        targets = list(node.targets)
-    elif isinstance(node, ast.AnnAssign | ast.AugAssign):
-        targets = [node.target]
     found = []
-    for part in (part for target in targets for part in ast.walk(target)):
+    for part in _assigned(node) or ast.walk(node):
         base: ast.AST = part
         while isinstance(base, ast.Subscript | ast.Attribute):
             base = base.value  # ``table["a"] = f`` changes ``table``
@@ -60,16 +62,14 @@ def names_given(node: ast.stmt) -> list[str]:
 
 
 def only_names(node: ast.stmt) -> bool:
-    """Whether a statement gives names a value and does nothing else."""
-    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        parts = (part for target in targets for part in ast.walk(target))
-        return not any(isinstance(part, ast.Subscript | ast.Attribute) for part in parts)
-    return isinstance(node, Definition)
+    """Whether a statement sets names and does nothing else."""
+    parts = _assigned(node)
+    plain = bool(parts) and not any(isinstance(part, ast.Subscript | ast.Attribute) for part in parts)
+    return plain or isinstance(node, Definition)
 
 
 def imports(tree: ast.AST) -> dict[str, tuple[Symbol, ...]]:
-    """Where names come from that are imported, at the top or in a function."""
+    """Where imported names come from, at the top or in a function."""
     found: dict[str, tuple[Symbol, ...]] = {}
     for node in ast.walk(tree):
         places: list[tuple[str, Symbol]] = []
@@ -88,9 +88,9 @@ def imports(tree: ast.AST) -> dict[str, tuple[Symbol, ...]]:
 
 
 def members(node: ast.ClassDef, apart: bool) -> dict[str, ast.stmt]:
-    """A class without its methods, under ``""``, and, if they are to be told apart, each method as a class of its own.
+    """A class without its methods, under ``""``, and with ``apart`` each method as a class of its own.
 
-    Special methods stay with the class, since what calls them does not name them.
+    Special methods stay with the class, since their callers do not name them.
     """
     methods = [p for p in node.body if apart and isinstance(p, ast.FunctionDef) and not p.name.startswith("__")]
     rest = [part for part in node.body if part not in methods]
@@ -137,16 +137,13 @@ def module(name: str) -> Module:
 
 @cache
 def doing(name: str) -> frozenset[str]:
-    """The modules that are imported with one, itself among them, and that do something then."""
+    """Of a module and those that are imported with it, the ones that do something on import."""
     seen, waiting = set(), [name]
     while waiting:
         one = waiting.pop()
         if one not in seen:
             seen.add(one)
-            inner = [
-                one.rpartition(".")[0],
-                *(where for places in module(one).imported.values() for where, _ in places),
-            ]
+            inner = {one.rpartition(".")[0], *(where for s in module(one).imported.values() for where, _ in s)}
             waiting += [where for where in inner if where and not where.startswith(OUTSIDE)]
     return frozenset(one for one in seen if IMPORTED in module(one).defined)
 
@@ -179,7 +176,7 @@ def uses(tree: ast.AST, known: Module, where: str) -> Iterator[tuple[str, Symbol
 
 
 def types(tree: ast.AST) -> Iterator[ast.expr]:
-    """The annotations in a piece of code: what is called on a parameter is found by its type."""
+    """The annotations in a piece of code: they lead to the methods that are called on its parameters."""
     for node in ast.walk(tree):
         for name in ("annotation", "returns"):
             found = getattr(node, name, None)
@@ -192,13 +189,12 @@ def types(tree: ast.AST) -> Iterator[ast.expr]:
 
 
 def attributes(tree: ast.AST) -> set[str]:
-    """Names that stand behind a dot, or that an attribute is asked for by; in a class, those of its own that it uses."""
+    """Names after a dot, or in a call such as ``getattr``; in a class, also the names that its own statements use."""
     found = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in BY_NAME:
-            found |= {
-                part.value for part in node.args if isinstance(part, ast.Constant) and isinstance(part.value, str)
-            }
+            texts = (part.value for part in node.args if isinstance(part, ast.Constant))
+            found |= {text for text in texts if isinstance(text, str)}
         if isinstance(node, ast.ClassDef):
             own = (part for part in node.body if not isinstance(part, Definition))
             found |= {name.id for part in own for name in ast.walk(part) if isinstance(name, ast.Name)}
@@ -214,7 +210,7 @@ class Reached:
 
 
 def resolved(symbol: Symbol) -> frozenset[Symbol]:
-    """Where a name is defined that a module passes on."""
+    """Where a name is defined, through modules that only import it."""
     where, name = symbol
     if where.startswith(OUTSIDE) or name in module(where).defined or name not in module(where).imported:
         return frozenset({symbol})
@@ -230,12 +226,10 @@ def links(tree: ast.AST, known: Module, where: str, without: frozenset[str]) -> 
 def reached(
     start: Iterable[Symbol], without: frozenset[str] = frozenset(), named: Iterable[str] = ()
 ) -> dict[Symbol, Reached]:
-    """All definitions that can be reached from some, but for those in the modules ``without``.
+    """All definitions that can be reached from ``start``, except those in the modules ``without``.
 
-    A method, under ``Class.method``, is reached if its class is and something that is reached names it behind a dot.
-
-    Args:
-        named: what is named behind a dot besides.
+    A method, under ``Class.method``, is reached if its class is and a definition that is reached names it after a dot, or it
+    is among ``named``.
     """
     found: dict[Symbol, Reached] = {}
     known_names = set(named)

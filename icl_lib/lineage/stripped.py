@@ -12,10 +12,7 @@ CONDITIONS = {"require": slice(0, 1), "require_members": slice(1, 2), "require_m
 
 
 def condition(node: ast.stmt) -> ast.stmt | None:
-    """What decides whether a statement refuses a value, where that is all it does: a call of ``require`` or ``require_...``.
-
-    Whether is known to whoever catches the refusal; the words are for people.
-    """
+    """Of a statement that only calls ``require`` or ``require_...``, what decides whether it refuses a value; else None."""
     call = node.value if isinstance(node, ast.Expr) else None
     called = call.func if isinstance(call, ast.Call) else None
     name = getattr(called, "id", getattr(called, "attr", ""))
@@ -57,7 +54,7 @@ class _Stripped(ast.NodeTransformer):
         return None if text else self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        """What is raised counts, as somebody may catch it; its words do not, and a refused value ends everything."""
+        """Which error is raised counts, as somebody may catch it; its words do not, and a refused value ends the run."""
         if isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name) and node.exc.func.id == "ConfigError":
             return ast.Raise()
         node.cause = None
@@ -73,7 +70,7 @@ class _Stripped(ast.NodeTransformer):
         return self.generic_visit(ast.Assert(node.test))
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        """In a class an annotation makes a field, with a default or without; the type does not count, but for ``ClassVar``."""
+        """In a class an annotation makes a field; its type does not count, except ``ClassVar``."""
         fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
         marks = {part: ast.Constant("ClassVar" in ast.dump(part.annotation)) for part in fields}
         node.body = [ast.Assign([p.target, marks[p]], p.value or marks[p]) if p in marks else p for p in node.body]

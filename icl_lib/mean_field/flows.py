@@ -1,12 +1,19 @@
-"""Wasserstein gradient flow of L(mu) on particles: dtheta_i/dt = -grad dL/dmu(theta_i) (Kim & Suzuki 2024, dynamics).
+"""Wasserstein gradient flows on particles: of L(mu), and of L_TF(mu, W) in the particles and in W (Kim & Suzuki 2024).
 
-Two timescales: W sits at its optimum W_mu all the time (``joint.py`` has the flow in which it does not). Along the exact
+``flow`` keeps W at its optimum W_mu all the time (two timescales): dtheta_i/dt = -grad dL/dmu(theta_i). Along the exact
 flow dL/dt = -sum_i p_i |v_i|^2 and E_mu[a a^T] is conserved (derived by us); both are measured and returned.
+
+``joint_flow`` (Lemma 3.1): dtheta_i/dt = -grad dL_TF/dmu(theta_i) and dW/dt = -ratio dL_TF/dW; ratio = 0 freezes W, a
+large one approaches the flow of L(mu). First variation at any W, derived by us, with F(w) = E[f° sigma(w^T x)],
+q(w) = E[h_mu sigma(w^T x)] and D = E[h (f° - A W h)^T] = A^T - B W^T A^T:
+dL_TF/dmu(a, w) = -a^T [W D F(w) + W^T A^T (F(w) - A W q(w))]; at W = W_mu, D is 0. Conserved is
+E_mu[a a^T] - (W W^T + W^T W) / ratio (L_TF does not change under a -> R a, W -> R^{-T} W R^{-1}).
 """
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 import pandas as pd
@@ -16,11 +23,11 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from icl_lib.errors import Diverged
-from icl_lib.mean_field.integrate import Parts, euler, integrate, runge_kutta, speed2
+from icl_lib.mean_field.integrate import Change, Parts, State, euler, integrate, runge_kutta, speed2
 from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import Velocity, velocity
-from icl_lib.mean_field.measure import Particles, check_particles, covariance
-from icl_lib.validate import require_choice, require_number
+from icl_lib.mean_field.landscape import Covariances, Velocity, covariances, loss, loss_at, velocity
+from icl_lib.mean_field.measure import Particles, check_finite, check_particles, covariance
+from icl_lib.validate import require, require_choice, require_number
 
 
 @dataclass(frozen=True)
@@ -54,23 +61,6 @@ class FlowConfig:
         for name in ("t_end", "stop_below"):
             require_number(name, getattr(self, name), low=0)
         require_number("cap", self.cap, low=1e-12, allowed="a finite number above 0", or_infinity=True)
-
-
-class State(NamedTuple):
-    """A flow between two steps: particles; per member the time, and the integral of sum p |v|^2 so far; steps taken.
-
-    `clock` is the sum of the steps as they were asked for: the time of a member whose steps `cap` has not shortened.
-    """
-
-    mu: Particles
-    time: Float[Tensor, " E"]
-    dissipated: Float[Tensor, " E"]
-    step: int = 0
-    clock: float = 0.0
-
-
-# What happens to the particles after a step of length dt (before `cap` shortens it), see ``births.py``
-Change = Callable[[State, float], Particles]
 
 
 def start(mu: Particles) -> State:
@@ -151,8 +141,7 @@ def flow(
     Raises:
         Diverged: a particle is not finite, or B has become singular; names the time and dt.
 
-    >>> from icl_lib.mean_field.erf import Erf
-    >>> from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers
+    >>> from icl_lib.mean_field import Erf, InitConfig, TeacherConfig, initial_particles, teachers
     >>> teacher = teachers([TeacherConfig(n=2, d=4, k=2)], Erf())
     >>> mu = initial_particles([InitConfig(n=50, d=4, k=2)])
     >>> config = FlowConfig(method="rk4", dt=0.1, t_end=0.2, every=0.1)
@@ -189,3 +178,88 @@ def flow(
     words = f"dt={config.dt}, {config.method}"
     state = integrate(state, step, plan, record, every, lambda now: f"time {now.clock:.6g}, {words}")
     return state, pd.DataFrame(rows, columns=["member", "time", "loss", "dissipated", "drift"])
+
+
+class Joint(NamedTuple):
+    """A joint flow between two steps."""
+
+    mu: Particles
+    w: Float[Tensor, "E k k"]
+    time: float
+
+
+def attention_velocity(cov: Covariances, w: Float[Tensor, "E k k"]) -> Float[Tensor, "E k k"]:
+    """-dL_TF/dW = A^T A (1 - W B)."""
+    ata = cov.a.mT @ cov.a
+    return ata - ata @ w @ cov.b
+
+
+def joint_velocity(
+    kernel: Kernel, teacher: Particles, mu: Particles, w: Float[Tensor, "E k k"]
+) -> tuple[Float[Tensor, "E N k"], Float[Tensor, "E N d"], Float[Tensor, "E k k"]]:
+    """-grad dL_TF/dmu at the particles, in a and in w, and -dL_TF/dW."""
+    known, weighted = teacher.weighted, mu.weighted
+    f, q = kernel.products(mu.w, teacher.w, known), kernel.products(mu.w, mu.w, weighted)
+    cov = Covariances(f.mT @ weighted, q.mT @ weighted, torch.zeros(len(w), f.shape[2], f.shape[2], dtype=w.dtype))
+    aw = cov.a @ w
+    d = cov.a.mT - cov.b @ aw.mT
+    of_teacher, of_self = w @ d + aw.mT, aw.mT @ aw  # (k, k0), (k, k)
+    d_a = f @ of_teacher.mT - q @ of_self.mT
+    d_w = kernel.gradient(mu.w, teacher.w, mu.a @ of_teacher, known)
+    d_w = d_w - kernel.gradient(mu.w, mu.w, mu.a @ of_self, weighted)
+    return d_a, d_w, attention_velocity(cov, w)
+
+
+def follow_both(
+    kernel: Kernel,
+    teacher: Particles,
+    state: Joint,
+    step: Callable[[Joint, float], Joint],
+    dt: float,
+    t_end: float,
+    every: int,
+) -> tuple[Joint, pd.DataFrame]:
+    """Steps of length `dt` by any rule from ``state`` to ``t_end``; results and errors as ``joint_flow``."""
+    check_particles(state.mu)
+    require_number("dt", dt, low=1e-12, allowed="a finite number above 0")
+    k = state.mu.a.shape[2]
+    require(state.w.shape == (len(state.mu.p), k, k), "w", tuple(state.w.shape), f"of shape (E, {k}, {k})")
+    rows: list[tuple] = []
+
+    def record(now: Joint) -> None:
+        cov = covariances(kernel, teacher, now.mu)
+        losses, best = loss_at(cov, now.w), loss(cov)
+        check_finite(losses.isfinite(), "the loss")
+        rows.extend((i, now.time, *pair) for i, pair in enumerate(zip(losses.tolist(), best.tolist(), strict=True)))
+
+    plan = repeat(dt, max(0, round((t_end - state.time) / dt)))
+    state = integrate(state, step, plan, record, every, lambda now: f"time {now.time:.6g}, dt={dt}")
+    return state, pd.DataFrame(rows, columns=["member", "time", "loss", "optimum"])
+
+
+def joint_flow(
+    kernel: Kernel, teacher: Particles, state: Joint, ratio: float, dt: float, t_end: float, every: int = 1
+) -> tuple[Joint, pd.DataFrame]:
+    """Runge-Kutta steps of order 4, from ``state`` to ``t_end``.
+
+    Args:
+        ratio: how much faster W moves than the particles.
+        every: steps between two rows of the history.
+
+    Returns:
+        The end, and one row per member and recorded step: member, time, loss (L_TF), optimum (L(mu), W at its best).
+
+    Raises:
+        Diverged: a loss is not finite, or B is singular; names time and dt.
+    """
+    require_number("ratio", ratio, low=0)
+
+    def field(y: Parts) -> Parts:
+        d_a, d_w, d_attention = joint_velocity(kernel, teacher, state.mu._replace(a=y[0], w=y[1]), y[2])
+        return d_a, d_w, ratio * d_attention
+
+    def step(now: Joint, h: float) -> Joint:
+        a, w, attention = runge_kutta(field, (now.mu.a, now.mu.w, now.w), h)
+        return Joint(now.mu._replace(a=a, w=w), attention, now.time + h)
+
+    return follow_both(kernel, teacher, state, step, dt, t_end, every)

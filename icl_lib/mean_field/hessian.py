@@ -1,16 +1,18 @@
 """Derivatives of L in the particles: gradient and Hessian, products, eigenvalues, and the kernel H_mu.
 
-H_mu(theta, theta') = grad_theta grad_theta' d2L/dmu2 (Kim & Suzuki 2024, claim K6); with the closed form, derived by us,
-V(theta, theta') = a^T M^T M a' K(w, w') - tr(B^{-1} R(theta)^T R(theta')), R(theta) = g(w) a^T - M a q(w)^T. The second
-derivative of L in particles i, j is p_i p_j H_mu(theta_i, theta_j) + [i = j] p_i grad^2 dL/dmu(theta_i).
+H_mu(theta, theta') = grad_theta grad_theta' d2L/dmu2 (Kim & Suzuki 2024, claim K6); with the closed form, derived by
+us, V(theta, theta') = a^T M^T M a' K(w, w') - tr(B^{-1} R(theta)^T R(theta')), R(theta) = g(w) a^T - M a q(w)^T. The
+second derivative of L in particles i, j is p_i p_j H_mu(theta_i, theta_j) + [i = j] p_i grad^2 dL/dmu(theta_i).
 
-The dense Hessian is written out, for many small members at once: with M = A B^{-1} held fixed, 2 L is a quadratic form in
-the kernels of all pairs; what M gives way is the Schur complement of its own Hessian I x B (derived by us; tests compare
-with autograd, which takes four times as long).
+The dense Hessian is written out, for many small members at once: with M = A B^{-1} held fixed, 2 L is a quadratic form
+in the kernels of all pairs; what M gives way is the Schur complement of its own Hessian I x B (derived by us; tests
+compare with autograd, which takes four times as long).
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, eigsh
@@ -18,8 +20,8 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.func import jacrev, vmap
 
-from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import covariances, trace
+from icl_lib.mean_field.kernels import Erf, ErfSum, Kernel
+from icl_lib.mean_field.landscape import Covariances, covariances, trace
 from icl_lib.mean_field.measure import Particles, check_teacher, member
 from icl_lib.validate import require, require_memory
 
@@ -27,10 +29,13 @@ DENSE = 600  # coordinates N (k + d) up to which the Hessian is written out
 BLOCK = 2**25  # entries of dense Hessians that exist at a time, 256 MiB: members pass in blocks
 
 
-def _need_smooth(kernel: Kernel) -> None:
-    require(
-        kernel.smooth, "kernel", type(kernel).__name__, "twice differentiable: Hessians of this one are not available"
-    )
+def _checked(kernel: Kernel, teacher: Particles, mu: Particles) -> Covariances:
+    """A, B and C; refuses a kernel without second derivatives, and raises where M does."""
+    name = type(kernel).__name__
+    require(kernel.smooth, "kernel", name, "twice differentiable: Hessians of this one are not available")
+    cov = covariances(kernel, teacher, mu)
+    cov.m  # noqa: B018
+    return cov
 
 
 def _gram_products(kernel: Kernel, w: Tensor, nu: Particles) -> Tensor:
@@ -65,15 +70,14 @@ def gradient_and_hessian(
 ) -> tuple[Float[Tensor, "E N q"], Float[Tensor, "E N q N q"]]:
     """First and second derivatives of L(mu) in theta_i = (a_i, w_i), q = k + d; O(N^2 q^2) memory a member.
 
-    >>> from icl_lib.mean_field.erf import Erf
-    >>> from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers
+    >>> from icl_lib.mean_field import Erf, InitConfig, TeacherConfig, initial_particles, teachers
     >>> teacher = teachers([TeacherConfig(n=2, d=4, k=2)], Erf())
     >>> gradient, hessian = gradient_and_hessian(Erf(), teacher, initial_particles([InitConfig(n=5, d=4, k=2)]))
     >>> gradient.shape, hessian.shape
     (torch.Size([1, 5, 6]), torch.Size([1, 5, 6, 5, 6]))
     """
     check_teacher(teacher, mu)
-    n, k, q = *mu.a.shape[1:], mu.a.shape[2] + mu.w.shape[2]
+    n, k, q = *mu.a.shape[1:], mu.theta.shape[2]
     require_memory("particles", tuple(mu.w.shape), 16.0 * len(mu.a) * (n * q) ** 2)
     u, known = mu.weighted, teacher.weighted
     value, gradient, own, mixed = _pairs(kernel, mu.w, torch.cat([mu.w, teacher.w], 1))
@@ -112,8 +116,7 @@ def dense_blocks(
 ) -> Iterator[tuple[Float[Tensor, "B P"], Float[Tensor, "B P P"]]]:
     """Gradients and Hessians in flat coordinates, P = N q, of as many members at a time as make ``BLOCK`` entries."""
     check_teacher(teacher, mu)
-    size = mu.a.shape[1] * (mu.a.shape[2] + mu.w.shape[2])
-    step = max(1, BLOCK // size**2)
+    step = max(1, BLOCK // mu.theta[0].numel() ** 2)
     for i in range(0, len(mu.p), step):
         some = (Particles(*(part[i : i + step] for part in nu)) for nu in (teacher, mu))
         gradient, hessian = gradient_and_hessian(kernel, *some)
@@ -123,17 +126,19 @@ def dense_blocks(
 def hessian_product(
     kernel: Kernel, teacher: Particles, mu: Particles
 ) -> Callable[[Float[Tensor, "E N q"]], Float[Tensor, "E N q"]]:
-    """The map u -> (d2L/dtheta2) u on particle coordinates theta_i = (a_i, w_i), q = k + d; by autograd, O(N^2) memory.
+    """The map u -> (d2L/dtheta2) u on particle coordinates theta_i = (a_i, w_i), q = k + d.
 
-    The graph of the gradient is made once and kept; each product is one backward pass through it.
+    Erf and its sums: the derivative of the velocity along u, in closed form (derived by us); O(N^2) time, O(N) memory.
+    Other kernels: one backward pass through the graph of the gradient, which is kept; O(N^2) memory.
 
     Raises:
         ConfigError: a kernel without second derivatives.
         SingularCovariance: B cannot be inverted.
-        icl_lib.mean_field.landscape.NonFinite: A is NaN or infinite.
+        icl_lib.mean_field.measure.NonFinite: A is NaN or infinite.
     """
-    _need_smooth(kernel)
-    covariances(kernel, teacher, mu).m  # noqa: B018  raises where Sigma_mumu is singular or a teacher NaN
+    if isinstance(kernel, Erf | ErfSum):
+        return partial(_product, kernel, teacher, mu, *_given(kernel, teacher, mu))
+    _checked(kernel, teacher, mu)
     k, theta = mu.a.shape[2], mu.theta.detach().requires_grad_()
     with torch.enable_grad():
         value = exact_loss(kernel, teacher, Particles(theta[..., :k], theta[..., k:], mu.p)).sum()
@@ -141,44 +146,71 @@ def hessian_product(
     return lambda u: grad(gradient, theta, u, retain_graph=True)[0]
 
 
+def _given(kernel: Kernel, teacher: Particles, mu: Particles) -> tuple[Tensor, ...]:
+    """f(w_i), q(w_i), M and B^{-1}, which all products share."""
+    check_teacher(teacher, mu)
+    f, q = kernel.products(mu.w, teacher.w, teacher.weighted), kernel.products(mu.w, mu.w, mu.weighted)
+    b = q.mT @ mu.weighted
+    cov = Covariances(f.mT @ mu.weighted, (b + b.mT) / 2, b)  # C is not needed
+    return f, q, cov.m, cov.optimum
+
+
+def _product(
+    kernel: Erf | ErfSum,
+    teacher: Particles,
+    mu: Particles,
+    f: Tensor,
+    q: Tensor,
+    m: Tensor,
+    b_inv: Tensor,
+    along: Tensor,
+) -> Tensor:
+    k, u, known, still = mu.a.shape[2], mu.weighted, teacher.weighted, torch.zeros_like(teacher.w)
+    d_w, d_u, d_known = along[..., k:], along[..., :k] * mu.p[..., None], torch.zeros_like(known)
+    d_f = kernel.d_products(mu.w, teacher.w, known, d_w, still, d_known)
+    d_q = kernel.d_products(mu.w, mu.w, u, d_w, d_w, d_u)
+    d_a, d_b = d_f.mT @ u + f.mT @ d_u, d_q.mT @ u + q.mT @ d_u
+    d_m = (d_a - m @ d_b) @ b_inv
+    d_g = d_f - d_q @ m.mT - q @ d_m.mT  # of g(w_i) = f - M q
+    left, d_left = u @ m.mT, u @ d_m.mT + d_u @ m.mT
+    of_a = -((f - q @ m.mT) @ d_m + d_g @ m) * mu.p[..., None]
+    own = kernel.d_gradient(mu.w, mu.w, left, left, d_w, d_w, d_left, d_left)
+    return torch.cat([of_a, own - kernel.d_gradient(mu.w, teacher.w, left, known, d_w, still, d_left, d_known)], 2)
+
+
 def extreme_eigenvalues(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Tensor, "E 2"]:
     """Smallest and largest eigenvalue of the particle Hessian; dense up to ``DENSE`` coordinates, Lanczos beyond.
 
     Raises what ``hessian_product`` does.
 
-    >>> from icl_lib.mean_field.erf import Erf
-    >>> from icl_lib.mean_field.saddles import SaddleConfig, saddle
+    >>> from icl_lib.mean_field import Erf, SaddleConfig, saddle
     >>> teacher, mu = saddle(SaddleConfig(spectrum=(1.0, 0.6), missing=(1,), d=4), Erf())
     >>> lowest, largest = extreme_eigenvalues(Erf(), teacher, mu)[0]
     >>> bool(lowest < -1e-3), bool(largest > 0)
     (True, True)
     """
-    _need_smooth(kernel)
-    n, size = mu.a.shape[1], mu.a.shape[1] * (mu.a.shape[2] + mu.w.shape[2])
+    _checked(kernel, teacher, mu)
+    n, size = mu.a.shape[1], mu.theta[0].numel()
     if size <= DENSE:
-        covariances(kernel, teacher, mu).m  # noqa: B018  as above
         hessians = (hessian for _, hessian in dense_blocks(kernel, teacher, mu))
         return torch.cat([torch.linalg.eigvalsh((one + one.mT) / 2)[:, [0, -1]] for one in hessians])
-    found = torch.zeros(len(mu.a), 2, dtype=mu.a.dtype)
-    start = torch.ones(size, dtype=mu.a.dtype).numpy()
+    found, start = [], np.ones(size)
     for e in range(len(mu.a)):
         product = hessian_product(kernel, member(teacher, e), member(mu, e))
 
-        def apply(u: object, product: Callable = product) -> object:
+        def apply(u: np.ndarray, product: Callable = product) -> np.ndarray:
             return product(torch.as_tensor(u).reshape(1, n, -1)).flatten().numpy()
 
         operator = LinearOperator((size, size), matvec=apply, dtype=start.dtype)
-        for side, which in enumerate(("SA", "LA")):
-            found[e, side] = float(eigsh(operator, 1, which=which, v0=start, return_eigenvectors=False)[0])
-    return found
+        found += [eigsh(operator, 1, which=side, v0=start, return_eigenvectors=False)[0] for side in ("SA", "LA")]
+    return torch.tensor(found, dtype=mu.a.dtype).view(-1, 2)
 
 
 def hessian_kernel(
     kernel: Kernel, teacher: Particles, mu: Particles, theta: Float[Tensor, "E n q"], other: Float[Tensor, "E m q"]
 ) -> Float[Tensor, "E n m q q"]:
     """H_mu(theta_i, theta'_j) between any neurons theta = (a, w), q = k + d; raises what ``hessian_product`` does."""
-    _need_smooth(kernel)
-    cov, k = covariances(kernel, teacher, mu), mu.a.shape[2]
+    cov, k = _checked(kernel, teacher, mu), mu.a.shape[2]
     members = []
     for e, (m, b_inv) in enumerate(zip(cov.m, cov.optimum, strict=True)):
         known, own = member(teacher, e), member(mu, e)

@@ -1,23 +1,37 @@
-"""The loop of the flows that are recorded on the way, and steps that others take, too.
+"""The loop that every flow goes through, its state, and single steps.
 
-A flow is a state, a step (a field of velocities and a rule how to follow it) and what is recorded: ``flow`` follows the particles,
-``joint_flow`` and ``split_flow`` W as well, ``mean_motion`` of the chapter on training the mean of its steps.
+A flow is a state, a step (a field of velocities and a rule how to follow it) and what is recorded. ``flow`` follows
+the particles, ``joint_flow`` W as well, ``mean_motion`` of the chapter on training the mean of its steps.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.errors import Diverged
-from icl_lib.mean_field.landscape import NonFinite
-from icl_lib.mean_field.measure import Particles, SingularCovariance
+from icl_lib.mean_field.measure import NonFinite, Particles, SingularCovariance
 
+
+class State(NamedTuple):
+    """A flow between two steps: particles; per member the time, and the integral of sum p |v|^2 so far; steps taken.
+
+    `clock` is the sum of the steps as they were asked for: the time of a member whose steps `cap` has not shortened.
+    """
+
+    mu: Particles
+    time: Float[Tensor, " E"]
+    dissipated: Float[Tensor, " E"]
+    step: int = 0
+    clock: float = 0.0
+
+
+Change = Callable[[State, float], Particles]  # the particles after a step of length dt (before `cap` shortens it)
+Parts = tuple[Tensor, ...]
 S = TypeVar("S")
 P = TypeVar("P")
-Parts = tuple[Tensor, ...]
 BROKEN = (NonFinite, SingularCovariance, torch.linalg.LinAlgError)  # what a step says where a flow has left its region
 
 

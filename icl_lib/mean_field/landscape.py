@@ -1,7 +1,7 @@
 """The loss of linear attention on h_mu at infinite prompt length, and its first variation.
 
 A = Sigma_{mu° mu}, B = Sigma_{mu mu}, C = Sigma_{mu° mu°}. Losses: Kim & Suzuki 2024, setting (infinite prompts, two
-timescales). First variation, velocity and homotopy derivatives: derived by us, with M = A B^{-1},
+timescales). First variation and velocity: derived by us, with M = A B^{-1},
 zeta = h_{mu°} - M h_mu, Sigma_zeta = C - M A^T and g(w) = E[zeta sigma(w^T x)].
 """
 
@@ -11,12 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.measure import Particles, check_teacher, covariance, inverse_root
-
-
-class NonFinite(RuntimeError):
-    """A velocity or a loss is NaN or infinite; the message names the member."""
+from icl_lib.mean_field.kernels import Kernel, Zonal
+from icl_lib.mean_field.measure import Particles, check_finite, check_teacher, covariance, inverse_root
 
 
 class Covariances(NamedTuple):
@@ -33,10 +29,9 @@ class Covariances(NamedTuple):
 
     @property
     def m(self) -> Float[Tensor, "E k0 k"]:
-        """M = A B^{-1}, the best linear map from h_mu to f°; raises ``NonFinite`` if A is not, as with NaN in a teacher."""
-        optimum, finite = self.optimum, self.a.isfinite().all((1, 2))
-        if not finite.all():
-            raise NonFinite(f"Sigma_mu°mu of member {int(finite.int().argmin())} is NaN or infinite")
+        """M = A B^{-1}, the best linear map from h_mu to f°; raises ``NonFinite`` if A is NaN or infinite."""
+        optimum = self.optimum
+        check_finite(self.a.isfinite().all((1, 2)), "Sigma_mu°mu")
         return self.a @ optimum
 
     @property
@@ -61,9 +56,8 @@ def covariances(kernel: Kernel, teacher: Particles, mu: Particles) -> Covariance
         ConfigError: a teacher of other members or inputs than the particles; single precision.
     """
     check_teacher(teacher, mu)
-    return Covariances(
-        covariance(kernel, teacher, mu), covariance(kernel, mu, mu), covariance(kernel, teacher, teacher)
-    )
+    pairs = (teacher, mu), (mu, mu), (teacher, teacher)
+    return Covariances(*(covariance(kernel, *pair) for pair in pairs))
 
 
 def trace(matrix: Float[Tensor, "*E k k"]) -> Float[Tensor, "*E"]:
@@ -80,8 +74,7 @@ def loss_at(cov: Covariances, w: Float[Tensor, "E k k"]) -> Float[Tensor, " E"]:
 def loss(cov: Covariances) -> Float[Tensor, " E"]:
     """L(mu) = min_W L_TF(mu, W) = 1/2 tr Sigma_zeta.
 
-    >>> from icl_lib.mean_field.erf import Erf
-    >>> from icl_lib.mean_field.measure import TeacherConfig, teachers
+    >>> from icl_lib.mean_field import Erf, TeacherConfig, teachers
     >>> teacher = teachers([TeacherConfig(n=2, d=4, k=2, spectrum=(1.0, 0.5))], Erf())
     >>> bool(loss(covariances(Erf(), teacher, teacher)).abs() < 1e-9)
     True
@@ -91,8 +84,7 @@ def loss(cov: Covariances) -> Float[Tensor, " E"]:
 
 def _features(kernel: Kernel, teacher: Particles, mu: Particles, w: Tensor) -> tuple[Tensor, Tensor]:
     """E[f° sigma(w^T x)] and q(w) = E[h_mu sigma(w^T x)] for each row of `w`."""
-    both = [kernel.products(w, nu.w, nu.weighted) for nu in (teacher, mu)]
-    return both[0], both[1]
+    return kernel.products(w, teacher.w, teacher.weighted), kernel.products(w, mu.w, mu.weighted)
 
 
 def first_variation(
@@ -115,25 +107,27 @@ def velocity(kernel: Kernel, teacher: Particles, mu: Particles, c: Float[Tensor,
     Raises:
         ConfigError: a teacher of other members or inputs than the particles; single precision.
         SingularCovariance: B cannot be inverted.
-        icl_lib.mean_field.landscape.NonFinite: a result is NaN or infinite.
+        icl_lib.mean_field.measure.NonFinite: a result is NaN or infinite.
 
-    >>> from icl_lib.mean_field.erf import Erf
-    >>> from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers
+    >>> from icl_lib.mean_field import Erf, InitConfig, TeacherConfig, initial_particles, teachers
     >>> teacher = teachers([TeacherConfig(n=2, d=4, k=2)], Erf())
     >>> v = velocity(Erf(), teacher, initial_particles([InitConfig(n=50, d=4, k=2)]))
     >>> v.a.shape, v.w.shape, bool(v.loss > 0)
     (torch.Size([1, 50, 2]), torch.Size([1, 50, 4]), True)
     """
     check_teacher(teacher, mu)
-    f, q = _features(kernel, teacher, mu, mu.w)
+    if isinstance(kernel, Zonal):
+        (v_a, v_w, *abc, at), well = kernel.velocity(teacher, mu, c)
+        if well:  # if not, what follows says why
+            return Velocity(v_a, v_w, Covariances(*abc), at)
     c = covariance(kernel, teacher, teacher) if c is None else c
+    f, q = _features(kernel, teacher, mu, mu.w)
     cov = Covariances(f.mT @ mu.weighted, _symmetric(q.mT @ mu.weighted), c)
     m = cov.m
     d_w = _of_inputs(kernel, teacher, mu, m, mu.a, mu.w)
     found = Velocity((f - q @ m.mT) @ m, d_w, cov, trace(c - m @ cov.a.mT) / 2)
     finite = found.a.isfinite().all((1, 2)) & found.w.isfinite().all((1, 2)) & found.loss.isfinite()
-    if not finite.all():
-        raise NonFinite(f"velocity or loss of member {int(finite.int().argmin())} is NaN or infinite")
+    check_finite(finite, "velocity or loss")
     return found
 
 
@@ -158,45 +152,3 @@ def _of_inputs(kernel: Kernel, teacher: Particles, mu: Particles, m: Tensor, a: 
 
 def _symmetric(matrix: Tensor) -> Tensor:
     return (matrix + matrix.mT) / 2
-
-
-def homotopy(cov: Covariances, r: Float[Tensor, "E k k0"]) -> tuple[Float[Tensor, " E"], Float[Tensor, " E"]]:
-    """First and second derivative at s = 0 of L along (1 - s) mu + s R#mu°, with R acting on a°.
-
-    dL/ds = -tr(M R Sigma_zeta); d2L/ds2 = -|(A' - M B') B^{-1/2}|_F^2 + 1/2 tr(M B'' M^T) with A' = C R^T - A,
-    B' = R A + A^T R^T - 2 B and B'' = 2 B - 2 (R A + A^T R^T) + 2 R C R^T. Holds at any mu, critical or not.
-    """
-    m, cross = cov.m, r @ cov.a
-    cross = cross + cross.mT
-    d_b, dd_b = cross - 2 * cov.b, 2 * cov.b - 2 * cross + 2 * r @ cov.c @ r.mT
-    inner = (cov.c @ r.mT - cov.a - m @ d_b) @ inverse_root(cov.b, "Sigma_mumu")
-    return -trace(m @ r @ cov.residual), -inner.square().sum((1, 2)) + trace(m @ dd_b @ m.mT) / 2
-
-
-def escape_rotation(cov: Covariances, tolerance: float = 1e-6) -> Float[Tensor, "E k k0"]:
-    """At a critical point that is no global minimum: the R of least d2L/ds2 that maps range Sigma_zeta into ker M.
-
-    Then dL/ds = 0 and d2L/ds2 = -|Sigma_zeta R^T B^{-1/2}|_F^2, which pairs the large eigenvalues of Sigma_zeta with the
-    directions of ker M in which B^{-1} is large (von Neumann's trace inequality). R is 0 off the range of Sigma_zeta.
-
-    Args:
-        tolerance: singular values of Sigma_zeta below this share of |C|, and of M below this share of |M| or of
-            (|C| / |B|)^{1/2}, its size for a model that misses nothing, count as 0.
-
-    Raises:
-        ValueError: ker M is smaller than the range of Sigma_zeta, or L is 0: not such a point.
-    """
-    found = torch.zeros_like(cov.a).mT.clone()
-    for e, (residual, m, w) in enumerate(zip(cov.residual, cov.m, cov.optimum, strict=True)):
-        values, vectors = torch.linalg.eigh(residual)
-        size_b, size_c = (torch.linalg.matrix_norm(part[e], 2) for part in cov[1:])
-        missing = values > tolerance * size_c
-        _, singular, vt = torch.linalg.svd(m, full_matrices=True)
-        rank = int((singular > tolerance * singular.max().maximum((size_c / size_b).sqrt())).sum())
-        kernel_m = vt[rank:].T
-        rank_zeta = int(missing.sum())
-        if not 0 < rank_zeta <= kernel_m.shape[1]:
-            raise ValueError(f"member {e}: Sigma_zeta has rank {rank_zeta} and ker M dimension {kernel_m.shape[1]}")
-        _, inside = torch.linalg.eigh(kernel_m.T @ w @ kernel_m)
-        found[e] = kernel_m @ inside[:, -rank_zeta:] @ vectors[:, missing].T
-    return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from icl_lib.mean_field.kernels import Kernel
@@ -48,8 +48,18 @@ class Particles(NamedTuple):
         return self._replace(a=theta[..., :k].contiguous(), w=theta[..., k:].contiguous())
 
 
+class NonFinite(RuntimeError):
+    """A velocity or a loss is NaN or infinite; the message names the member."""
+
+
 class SingularCovariance(RuntimeError):
     """A covariance that has to be inverted is singular to working precision; nothing is regularised silently."""
+
+
+def check_finite(finite: Bool[Tensor, " E"], name: str) -> None:
+    """Raise ``NonFinite`` unless all members are."""
+    if not finite.all():
+        raise NonFinite(f"{name} of member {int(finite.int().argmin())} is NaN or infinite")
 
 
 def check_particles(mu: Particles) -> None:
@@ -59,10 +69,9 @@ def check_particles(mu: Particles) -> None:
     require(ok, "particles", shapes, "of shapes (E, N, k), (E, N, d), (E, N)")
     check_dtype(mu)
     for field, part in zip(mu._fields, mu, strict=True):
-        if not part.isfinite().all():
-            raise ConfigError(
-                f"{field}: must be finite; {int((~part.isfinite()).sum())} of {part.numel()} values are not"
-            )
+        bad = int((~part.isfinite()).sum())
+        if bad:
+            raise ConfigError(f"{field}: must be finite; {bad} of {part.numel()} values are not")
     require(bool((mu.p > 0).all()), "p", float(mu.p.min()), "positive")
     off = float((mu.p.sum(-1) - 1).abs().max())
     require(off < 1e-9, "p", off, "masses that sum to 1 (the value is how far they are off)")
@@ -77,7 +86,7 @@ def check_dtype(mu: Particles) -> None:
 
 
 def check_teacher(teacher: Particles, mu: Particles) -> None:
-    """Refuse a teacher that is not one per member, with the same inputs, both in double precision."""
+    """Raise unless there is one teacher per member, with inputs of the same length, both in double precision."""
     for one in (teacher, mu):
         check_dtype(one)
     ours, its = ((part.w.shape[0], part.w.shape[2]) for part in (mu, teacher))
@@ -100,6 +109,11 @@ def uniform(n: int) -> Float[Tensor, "1 N"]:
     return torch.full((1, n), 1 / n, dtype=torch.float64)
 
 
+def with_one(h: Float[Tensor, "*m k"]) -> Float[Tensor, "*m K"]:
+    """h~ = (h, 1)."""
+    return torch.cat([h, torch.ones_like(h[..., :1])], -1)
+
+
 def covariance(kernel: Kernel, mu: Particles, nu: Particles) -> Float[Tensor, "E k_mu k_nu"]:
     """Sigma_{mu nu} = E[h_mu h_nu^T]; O(N_mu N_nu) time."""
     return mu.weighted.mT @ kernel.products(mu.w, nu.w, nu.weighted)
@@ -111,17 +125,22 @@ def inverse_root(sigma: Float[Tensor, "E k k"], name: str, power: float = -0.5) 
     Raises:
         SingularCovariance: a matrix is singular to working precision, or not finite; names the member.
     """
-    for e, one in enumerate(sigma):
-        if not one.isfinite().all():
-            raise SingularCovariance(f"{name} of member {e} is not finite")
+    finite = sigma.isfinite().all((1, 2))
+    if not finite.all():
+        raise SingularCovariance(f"{name} of member {int(finite.int().argmin())} is not finite")
     values, vectors = torch.linalg.eigh(sigma)
-    for e, (low, high) in enumerate(zip(values[:, 0].tolist(), values[:, -1].tolist(), strict=True)):
+    for e, (low, high) in enumerate(values[:, [0, -1]].tolist()):
         if low <= sigma.shape[-1] * torch.finfo(sigma.dtype).eps * abs(high):
             raise SingularCovariance(
                 f"{name} of member {e} is singular: eigenvalues from {low:.3g} to {high:.3g}; "
                 "are there fewer independent features than outputs?"
             )
     return (vectors * values[:, None] ** power) @ vectors.mT
+
+
+def whitened(kernel: Kernel, nu: Particles, name: str) -> Particles:
+    """The particles with output weights mapped so that Sigma_{nu nu} = 1; raises as ``inverse_root``."""
+    return nu._replace(a=nu.a @ inverse_root(covariance(kernel, nu, nu), name))
 
 
 def _check_sizes(config: "TeacherConfig | InitConfig", kinds: tuple[str, ...]) -> None:
@@ -138,9 +157,10 @@ class TeacherConfig:
     """f° = h_{mu°} for x ~ N(0, I_d); a k that differs from the model's is misspecification.
 
     Attributes:
-        kind: "random": w° ~ N(0, size^2 / d I), a° ~ N(0, I). "axes": neuron j lies on axis j, w° = size e_j (n = k <= d).
-            "nonlinear": |w°| = size in random directions, a° ~ N(0, I) projected so that f° is orthogonal to every affine
-            function of x, for any activation (derived by us: sum_i a_i w_i = 0 and sum_i a_i = 0); n >= d + 1 + k.
+        kind: "random": w° ~ N(0, size^2 / d I), a° ~ N(0, I). "axes": neuron j lies on axis j, w° = size e_j (n = k <=
+            d). "nonlinear": |w°| = size in random directions, a° ~ N(0, I) projected so that f° is orthogonal to every
+            affine function of x, for any activation (derived by us: sum_i a_i w_i = 0 and sum_i a_i = 0); n >= d + 1 +
+            k.
         n, d, k: neurons, inputs, outputs.
         size: length of w° ("random": in root mean square).
         spectrum: lambda, positive; then a° is turned and scaled so that Sigma_{mu° mu°} = diag(lambda). None: as drawn.
@@ -162,9 +182,8 @@ class TeacherConfig:
             require(self.n == self.k, "n", self.n, f"k = {self.k}: one neuron on each axis")
         if self.kind == "nonlinear":
             least = self.d + 1 + self.k
-            require(
-                self.n >= least, "n", self.n, f"at least d + 1 + k = {least}: the affine part takes d + 1 dimensions"
-            )
+            enough = f"at least d + 1 + k = {least}: the affine part takes d + 1 dimensions"
+            require(self.n >= least, "n", self.n, enough)
         if self.spectrum is not None:
             require(isinstance(self.spectrum, tuple), "spectrum", self.spectrum, "a tuple or None")
             require(len(self.spectrum) == self.k, "spectrum", self.spectrum, f"{self.k} numbers, one per output")
@@ -223,8 +242,7 @@ def _teacher(config: TeacherConfig, kernel: Kernel) -> Particles:
     if config.spectrum is None:
         return drawn
     root = torch.tensor(config.spectrum, dtype=torch.float64).sqrt()
-    whiten = inverse_root(covariance(kernel, drawn, drawn), "the teacher's covariance")
-    return drawn._replace(a=drawn.a @ whiten * root)
+    return drawn._replace(a=whitened(kernel, drawn, "the teacher's covariance").a * root)
 
 
 def _check_alike(configs: Sequence[TeacherConfig] | Sequence[InitConfig]) -> None:
@@ -236,7 +254,7 @@ def _check_alike(configs: Sequence[TeacherConfig] | Sequence[InitConfig]) -> Non
 def teachers(configs: Sequence[TeacherConfig], kernel: Kernel) -> Particles:
     """An ensemble of teachers, one per config; they must agree in n, d and k.
 
-    >>> from icl_lib.mean_field.erf import Erf
+    >>> from icl_lib.mean_field.kernels import Erf
     >>> teacher = teachers([TeacherConfig(n=2, d=4, k=2, spectrum=(1.0, 0.5))], Erf())
     >>> teacher.a.shape, teacher.w.shape
     (torch.Size([1, 2, 2]), torch.Size([1, 2, 4]))

@@ -5,7 +5,7 @@ A member is saved after every epoch, so that an interrupted run goes on where it
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,8 +16,7 @@ from joblib import Parallel, delayed
 
 from icl_lib.lineage import lineage
 from icl_lib.mean_field.measure import Particles
-from icl_lib.mean_field.train_features import COLUMNS, Trained, collected, train_one
-from icl_lib.mean_field.training import State, TrainConfig
+from icl_lib.mean_field.training import COLUMNS, State, TrainConfig, Trained, collected, train_one
 from icl_lib.mean_field.transformer import Transformer
 from icl_lib.paths import cache_dir
 from icl_lib.provenance import moving
@@ -25,7 +24,6 @@ from icl_lib.store import kept, load_tensors, save_tensors
 from icl_lib.validate import require, require_integer
 
 Run = tuple[State, pd.DataFrame]
-Report = Callable[[TrainConfig, State], None]
 TRAINER = f"{train_one.__module__}.{train_one.__name__}"
 WHOLE = ("epoch", "step", "shortened")  # columns of the history that are integers
 
@@ -61,7 +59,7 @@ def load_run(path: Path, key: str) -> Run | None:
     return State(**json.loads(state) | {"model": Transformer(Particles(**tensors), attention)}), history
 
 
-def trained_one(config: TrainConfig, every: int, folder: Path, report: Report | None = None) -> Run:
+def trained_one(config: TrainConfig, every: int, folder: Path) -> Run:
     """One member: from its file, or trained now, going on from where an interrupted run stopped."""
     key = run_key(config, every)
     path = folder / f"{key}.safetensors"
@@ -75,20 +73,12 @@ def trained_one(config: TrainConfig, every: int, folder: Path, report: Report | 
             run = state, pd.concat([run[1], rows], ignore_index=True) if run else rows
             lineage(TRAINER)  # still the code that runs
             save_run(path, run, key)
-            if report:
-                report(config, state)
         return run
 
     return kept(path, lambda: load_run(path, key), complete, go_on)
 
 
-def trained(
-    configs: Sequence[TrainConfig],
-    every: int = 20,
-    jobs: int = 2,
-    folder: Path | None = None,
-    report: Report | None = None,
-) -> Trained:
+def trained(configs: Sequence[TrainConfig], every: int = 20, jobs: int = 2, folder: Path | None = None) -> Trained:
     """All members, `jobs` at a time: as ``train`` would return them, whatever `jobs` is.
 
     Two processes that ask for the same member at the same time train it once.
@@ -97,7 +87,6 @@ def trained(
         every: steps between two rows of the history.
         jobs: processes, of one thread each; 1 for none beside this one.
         folder: of the files; by default the book's cache.
-        report: sees config and state after each epoch that is trained now.
 
     Raises:
         icl_lib.errors.Diverged: as ``train_one``.
@@ -106,4 +95,4 @@ def trained(
     require_integer("jobs", jobs, 1)
     folder = cache_dir() if folder is None else folder
     work = Parallel(n_jobs=min(jobs, len(configs)))
-    return collected(configs, work(delayed(trained_one)(config, every, folder, report) for config in configs))
+    return collected(configs, work(delayed(trained_one)(config, every, folder) for config in configs))

@@ -1,15 +1,20 @@
 """The Transformer of Paper K: an MLP, then one layer of linear attention, with gradients written out.
 
-Features h~ = (h_mu, 1) or h_mu alone, h_mu(x) = sum_i p_i a_i sigma(w_i^T x). A prompt's prediction at x_q is g^T W h~(x_q) with
-g = 1/n sum_i y_i h~(x_i) (Kim & Suzuki 2024, setting; the constant feature is ours). The loss is half the mean square.
+Features h~ = (h_mu, 1) or h_mu alone, h_mu(x) = sum_i p_i a_i sigma(w_i^T x). A prompt's prediction at x_q is g^T W
+h~(x_q) with g = 1/n sum_i y_i h~(x_i) (Kim & Suzuki 2024, setting; the constant feature is ours). The loss is half the
+mean square.
 
-Derived by us: over the n contexts of a prompt only u_j = 1/n sum_i y_i sigma(w_j^T x_i) and T_j = 1/n sum_i y_i sigma'(w_j^T x_i) x_i
-are needed, for g = a^T p u, and with s = dL/dg the gradient in w_j is p_j (a_j^T s) T_j. Neither knows the loss, so forward
-and backward are one pass over the n x N values of sigma: a product, sigma, u, sigma', a product, block by block in the
-second-level cache. No array of all tokens times all neurons ever exists.
+Derived by us: over the n contexts of a prompt only u_j = 1/n sum_i y_i sigma(w_j^T x_i) and T_j = 1/n sum_i y_i
+sigma'(w_j^T x_i) x_i are needed, for g = a^T p u, and with s = dL/dg the gradient in w_j is p_j (a_j^T s) T_j. Neither
+knows the loss, so forward and backward are one pass over the n x N values of sigma: a product, sigma, u, sigma', a
+product, block by block in the second-level cache. No array of all tokens times all neurons ever exists.
+
+With softmax attention in its place the prediction is sum_i softmax_i(h~(x_i)^T W h~(x_q)) y_i: not the paper's model,
+but an option to see what its linear attention gives up. For small W it is the mean label plus linear attention on
+centred labels. Plain autograd, a few prompts at a time: several times the cost of ``step``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,13 +23,14 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from icl_lib.mean_field.activations import Activation, activation
-from icl_lib.mean_field.measure import Particles
-from icl_lib.mean_field.regression import Prompts
+from icl_lib.mean_field.kernels import Activation, activation
+from icl_lib.mean_field.measure import Particles, with_one
+from icl_lib.mean_field.prompts import Prompts
 from icl_lib.validate import require
 
 CACHE = 2**16  # values of sigma in a block; two blocks of float32 take half a megabyte
 CHUNK = 16  # prompts whose T exist at a time
+SOFTMAX_CHUNK = 2  # prompts at a time under softmax attention
 
 
 class Transformer(NamedTuple):
@@ -39,7 +45,7 @@ class Step(NamedTuple):
 
     Attributes:
         losses: of every prompt.
-        a, w: velocities -dL/d(a_i, w_i) / p_i, the scaling of ``flow.py``.
+        a, w: velocities -dL/d(a_i, w_i) / p_i, the scaling of ``flows``.
         attention: -dL/dW.
         b: the mean of h~ h~^T over the queries, an estimate of B~.
     """
@@ -110,7 +116,7 @@ def _arrays(prompts: Prompts, i: int) -> tuple[ndarray, ...]:
     return tuple(part[i : i + CHUNK].numpy() for part in prompts)
 
 
-def _one_step(act: Activation, model: Transformer, e: int, prompts: Prompts) -> tuple[Tensor, ...]:
+def _linear_step(act: Activation, model: Transformer, e: int, prompts: Prompts) -> tuple[Tensor, ...]:
     """Losses and velocities of member e."""
     kind = prompts.x.numpy().dtype
     one, k, count = _Pass(act, model, e, kind), model.mu.a.shape[2], prompts.y_query.numel()
@@ -139,42 +145,82 @@ def _one_step(act: Activation, model: Transformer, e: int, prompts: Prompts) -> 
     return tuple(torch.from_numpy(np.ascontiguousarray(part)).to(model.mu.a.dtype) for part in found)
 
 
-def step(act: str, model: Transformer, prompts: Sequence[Prompts]) -> Step:
+def _linear_predictions(act: Activation, model: Transformer, e: int, prompts: Prompts) -> Tensor:
+    one, parts = _Pass(act, model, e, prompts.x.numpy().dtype), []
+    for i in range(0, len(prompts.y), CHUNK):
+        x, y, x_query, y_query = _arrays(prompts, i)
+        g = one.features(one.contexts(x, y, slopes=False)[0], y.mean(1))
+        h = one.features(one.queries(x_query)[0], 1.0).reshape(*y_query.shape, -1)
+        parts.append((h @ (g @ one.attention)[..., None])[..., 0])
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def _softmax_chunks(
+    act: Activation, parts: Sequence[Tensor], constant: bool, prompts: Prompts
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Predictions (P, q), features of the queries and targets, for a (masses included), w and W of one member."""
+    weighted, w, attention = parts
+
+    def features(x: Tensor) -> Tensor:
+        h = act.function(x @ w.mT) @ weighted
+        return with_one(h) if constant else h
+
+    for x, y, x_query, y_query in zip(*(part.split(SOFTMAX_CHUNK) for part in prompts), strict=True):
+        h_query = features(x_query)
+        scores = features(x) @ attention @ h_query.mT  # (P, n, q)
+        yield (scores.softmax(1).mT @ y[..., None])[..., 0], h_query, y_query
+
+
+def _parts(model: Transformer, e: int, dtype: torch.dtype) -> tuple[list[Tensor], bool]:
+    weighted = model.mu.weighted[e]
+    constant = model.attention.shape[1] == weighted.shape[1] + 1
+    return [part.to(dtype) for part in (weighted, model.mu.w[e], model.attention[e])], constant
+
+
+def _softmax_predictions(act: Activation, model: Transformer, e: int, prompts: Prompts) -> Tensor:
+    with torch.no_grad():
+        chunks = _softmax_chunks(act, *_parts(model, e, prompts.x.dtype), prompts)
+        return torch.cat([predicted for predicted, _, _ in chunks])
+
+
+def _softmax_step(act: Activation, model: Transformer, e: int, prompts: Prompts) -> tuple[Tensor, ...]:
+    fixed, constant = _parts(model, e, prompts.x.dtype)
+    parts = [part.clone().requires_grad_() for part in fixed]
+    losses, b, count = [], torch.zeros_like(fixed[2]), prompts.y_query.numel()
+    with torch.enable_grad():
+        for predicted, h, target in _softmax_chunks(act, parts, constant, prompts):
+            error = (predicted - target).square()
+            (error.sum() / (2 * count)).backward()
+            losses.append(error.detach().mean(1) / 2)
+            flat = h.detach().flatten(0, 1)
+            b += flat.T @ flat / count
+    d_a, d_w, d_attention = (-part.grad for part in parts if part.grad is not None)
+    found = (torch.cat(losses), d_a, d_w.double() / model.mu.p[e][:, None], d_attention, b)
+    return tuple(part.to(model.mu.a.dtype) for part in found)
+
+
+def step(act: str, model: Transformer, prompts: Sequence[Prompts], softmax: bool = False) -> Step:
     """Losses and velocities on a batch of prompts for each member, in the precision of the prompts.
 
-    Cost: 4 n N d operations and n N values of sigma per prompt; queries cost about the same each as contexts.
+    Cost of linear attention: 4 n N d operations and n N values of sigma per prompt; queries cost about the same each as
+    contexts.
     """
-    check_batches(model, prompts)
-    found = [_one_step(activation(act), model, e, one) for e, one in enumerate(prompts)]
+    _check_batches(model, prompts)
+    of_member = _softmax_step if softmax else _linear_step
+    found = [of_member(activation(act), model, e, one) for e, one in enumerate(prompts)]
     return Step(*(torch.stack(parts) for parts in zip(*found, strict=True)))
 
 
-def losses(act: str, model: Transformer, prompts: Sequence[Prompts]) -> Float[Tensor, "E P"]:
-    """1/2 (y_q - prediction)^2, averaged over a prompt's queries; half the cost of ``step``."""
-    return torch.stack(
-        [
-            (target - one.y_query).square().mean(1) / 2
-            for target, one in zip(predictions(act, model, prompts), prompts, strict=True)
-        ]
-    )
+def predictions(
+    act: str, model: Transformer, prompts: Sequence[Prompts], softmax: bool = False
+) -> list[Float[Tensor, "P q"]]:
+    """What each member predicts on its batch, in the precision of the prompts."""
+    _check_batches(model, prompts)
+    of_member = _softmax_predictions if softmax else _linear_predictions
+    return [of_member(activation(act), model, e, one) for e, one in enumerate(prompts)]
 
 
-def predictions(act: str, model: Transformer, prompts: Sequence[Prompts]) -> list[Float[Tensor, "P q"]]:
-    """g^T W h~(x_q), in the precision of the prompts."""
-    check_batches(model, prompts)
-    found = []
-    for e, batch in enumerate(prompts):
-        one, parts = _Pass(activation(act), model, e, batch.x.numpy().dtype), []
-        for i in range(0, len(batch.y), CHUNK):
-            x, y, x_query, y_query = _arrays(batch, i)
-            g = one.features(one.contexts(x, y, slopes=False)[0], y.mean(1))
-            h = one.features(one.queries(x_query)[0], 1.0).reshape(*y_query.shape, -1)
-            parts.append((h @ (g @ one.attention)[..., None])[..., 0])
-        found.append(torch.from_numpy(np.concatenate(parts)))
-    return found
-
-
-def check_batches(model: Transformer, prompts: Sequence[Prompts]) -> None:
+def _check_batches(model: Transformer, prompts: Sequence[Prompts]) -> None:
     """Refuse anything but one batch per member with inputs of its dimension."""
     require(len(prompts) == len(model.mu.p), "prompts", len(prompts), f"one batch per member, {len(model.mu.p)}")
     d = model.mu.w.shape[2]

@@ -11,7 +11,7 @@ What stands here is what most uses need; the modules hold the rest: `mechanism`,
 """
 
 from icl_lib.softmax.cache import trained
-from icl_lib.softmax.curves import learning_curve
+from icl_lib.softmax.curves import complete, learning_curve, outcomes
 from icl_lib.softmax.deep import DeepConfig, train_deep, trained_deep
 from icl_lib.softmax.descent import Ensemble
 from icl_lib.softmax.evaluation import evaluate, evaluate_params
@@ -22,9 +22,8 @@ from icl_lib.softmax.model import ModelConfig, Params, forward
 from icl_lib.softmax.ood import evaluate_ood
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts
-from icl_lib.softmax.pruning import evaluate_pruned, magnitude
+from icl_lib.softmax.pruning import evaluate_pruned, keep, magnitude
 from icl_lib.softmax.stack import StackConfig
-from icl_lib.softmax.survivors import complete, outcomes
 from icl_lib.softmax.tasks import uniform_cover, unseen
 from icl_lib.softmax.training import TrainConfig, initial_state, train
 
@@ -48,6 +47,7 @@ __all__ = [
     "forward",
     "initial_state",
     "is_small",
+    "keep",
     "learning_curve",
     "magnitude",
     "neurons",

@@ -1,7 +1,6 @@
 """Giving up Paper L's data assumptions one by one: orthogonal patterns, a small irrelevant part, clean labels.
 
-The model, its gradient and its random streams are those of Part I; without a change its results are those of
-`training.train` and `evaluation.evaluate`. The constructions are ours.
+Without a change the results are those of `training.train` and `evaluation.evaluate`. The constructions are ours.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,14 +14,14 @@ from scipy.stats import binom
 from torch import Tensor
 
 from icl_lib.rng import generator
-from icl_lib.softmax import model
-from icl_lib.softmax.descent import Ensemble, descend, stacked_patterns
+from icl_lib.softmax import fused
+from icl_lib.softmax.descent import Ensemble, Written, descend, stacked_patterns
 from icl_lib.softmax.evaluation import evaluate_params, judged
 from icl_lib.softmax.model import Activations, Params
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.training import TrainConfig, batches, initial_state, sgd
+from icl_lib.softmax.training import TrainConfig, batches, initial_state, learner, sgd
 from icl_lib.validate import require, require_integer, require_number
 
 
@@ -102,11 +101,11 @@ def vote_error(n_same: int, label_noise: float) -> float:
 def train_under(
     configs: Sequence[TrainConfig],
     assumed: Sequence[Assumptions],
-    backward: Callable[..., tuple[Activations, Params]] = model.backward,
+    backward: Callable[..., tuple[Activations, Params]] | None = None,
 ) -> Ensemble:
     """`training.train` on changed data, one ``Assumptions`` per member; their K takes the place of the config's.
 
-    ``backward`` is that of the model: another one trains another model with the same weights on the same prompts.
+    ``backward``, where it is given, is of another model, which is trained with the same weights on the same prompts.
 
     Raises:
         ConfigError: no step to take, or members that are not alike.
@@ -121,17 +120,16 @@ def train_under(
     shared = {(*c.shape(), c.n_steps) for c in configs}
     require(len(shared) == 1 and configs[0].fixed_prompts is None, "configs", "ensemble", "alike, with fresh prompts")
     require_integer("n_steps", configs[0].n_steps, 1)
-    configs = [
-        replace(c, prompts=replace(c.prompts, kappa_max=a.kappa_max)) for c, a in zip(configs, assumed, strict=True)
-    ]
+    pairs = zip(configs, assumed, strict=True)
+    configs = [replace(c, prompts=replace(c.prompts, kappa_max=a.kappa_max)) for c, a in pairs]
     patterns = correlated(stacked_patterns(configs), [a.correlation for a in assumed])
     seeds, noise = [c.seed for c in configs], torch.tensor([a.label_noise for a in assumed])
 
     def change(fresh: Prompts, chunk: int) -> Prompts:
         return flipped(fresh, noise, seeds, "train flips", chunk)
 
-    drawn, start = partial(batches, configs, change=change), initial_state(configs)
-    done = descend(configs, start, configs[0].n_steps, patterns, drawn, backward, sgd)
+    taught = partial(Written, backward, sgd) if backward else learner
+    done = descend(configs, initial_state(configs), configs[0].n_steps, patterns, batches(configs, change), taught)
     return Ensemble(tuple(configs), patterns, done.params, done.losses)
 
 
@@ -142,9 +140,9 @@ def evaluate_under(
     tasks: Sequence[Tasks],
     prompts: PromptConfig,
     n_prompts: int = 4_000,
-    forward: Callable[..., Activations] = model.forward,
+    forward: Callable[..., Activations] = fused.forward,
 ) -> pd.DataFrame:
-    """`measure.evaluate` on changed data: the same columns, on the held-out streams "eval" and, for flips, "check".
+    """`evaluation.evaluate` on changed data: the same columns, on the held-out streams "eval" and, for flips, "check".
 
     attention is the share of the absolute attention weights, so that it also says something where these have signs.
 

@@ -14,6 +14,7 @@ from icl_lib.paths import cache_dir
 from icl_lib.provenance import moving
 from icl_lib.softmax.descent import Ensemble, State, stacked_patterns
 from icl_lib.softmax.model import Params
+from icl_lib.softmax.prompts import CHUNK
 from icl_lib.softmax.training import TrainConfig, config_json, train
 from icl_lib.store import kept, load_tensors, save_tensors
 
@@ -21,11 +22,7 @@ TRAINER = f"{train.__module__}.{train.__name__}"
 
 
 def ensemble_key(configs: Sequence[Any], trainer: str = TRAINER) -> str:
-    """Hash of the configs, of the lineage of what is trained by `trainer`, and of the versions that move it.
-
-    Raises:
-        icl_lib.source.CodeChanged: if the code of the trainer was written since this process began.
-    """
+    """Hash of the configs, of the lineage of what is trained by `trainer`, and of the versions that move it."""
     content = json.dumps([[config_json(c) for c in configs], lineage(trainer), moving()])
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
@@ -36,16 +33,12 @@ def save_state(path: Path, state: Any, key: str) -> None:
 
 
 def load_state(path: Path, key: str, params: Any = Params) -> State | None:
-    """The state that was saved under this key, or None if there is none that can be trusted (see ``store.py``).
-
-    ``params`` is the named tuple that holds the network's weights.
-    """
+    """The state saved under this key, with its weights as a ``params``; None if there is none to be believed (``store.py``)."""
     found = load_tensors(path, key, (*params._fields, "losses"))
     if found is None:
         return None
     tensors, step = found
-    losses = tensors.pop("losses")
-    return State(int(step), params(**tensors), losses)
+    return State(int(step), params(*(tensors[name] for name in params._fields)), tensors["losses"])
 
 
 def found_or_trained(
@@ -77,7 +70,7 @@ def found_or_trained(
     return Ensemble(tuple(configs), stacked_patterns(configs), done.params, done.losses)
 
 
-def trained(configs: Sequence[TrainConfig], folder: Path | None = None, save_every: int = 500) -> Ensemble:
+def trained(configs: Sequence[TrainConfig], folder: Path | None = None, save_every: int = 512) -> Ensemble:
     """The trained ensemble: from the cache, or trained now, going on from where an interrupted run stopped.
 
     Two processes that ask for the same ensemble at the same time train it once.
@@ -91,6 +84,6 @@ def trained(configs: Sequence[TrainConfig], folder: Path | None = None, save_eve
             report(now.step)
             save(now)
 
-        return train(configs, state, save_every, on_progress)
+        return train(configs, state, -(-save_every // CHUNK) * CHUNK, on_progress)  # where a resumed run ends the same
 
     return found_or_trained(configs, TRAINER, Params, run, folder)

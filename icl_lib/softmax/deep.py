@@ -1,19 +1,17 @@
-"""Training networks of several layers: ensembles of GPTs (``gpt.py``) or of residual stacks (``stack.py``)."""
+"""Networks of several layers, GPTs (``gpt.py``) or residual stacks (``stack.py``): ensembles trained, and what each layer does."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from icl_lib.device import moved
 from icl_lib.rng import generator
 from icl_lib.softmax import gpt, stack
 from icl_lib.softmax.cache import found_or_trained
-from icl_lib.softmax.descent import Ensemble, State, descend, stacked_patterns
+from icl_lib.softmax.descent import Batches, Ensemble, State, Written, descend, stacked_patterns
 from icl_lib.softmax.network import Network, initialised
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
@@ -83,15 +81,23 @@ def initial_params(configs: Sequence[DeepConfig]) -> Any:
     return initialised(network(configs[0]).init, configs)
 
 
-def _batches(configs: Sequence[DeepConfig], start: int, device: torch.device) -> Iterator[Prompts]:
-    """The training batches from step ``start`` on, of one context length each."""
+def untrained(configs: Sequence[DeepConfig]) -> Ensemble:
+    """The ensemble before its first step."""
+    return Ensemble(tuple(configs), stacked_patterns(configs), initial_params(configs), torch.empty(len(configs), 0))
+
+
+def _batches(configs: Sequence[DeepConfig]) -> Batches:
+    """The training prompts, those of a step of one context length."""
     first, tasks, seeds = configs[0], task_table([c.tasks for c in configs]), [c.seed for c in configs]
     counts = first.patterns.n_idr, first.patterns.n_idi
     lengths = (first.min_context, first.prompts.n_context + 1)
-    for step in count(start):
+
+    def of_step(step: int, n_steps: int) -> Prompts:
         l = int(torch.randint(*lengths, (), generator=generator(0, "context length", step)))
         rules = [replace(c.prompts, n_context=l) for c in configs]
-        yield moved(sample_prompts(rules, tasks, seeds, counts, first.batch_size, "train", step), device)
+        return sample_prompts(rules, tasks, seeds, counts, first.batch_size, "train", step)
+
+    return of_step
 
 
 def _optimiser(configs: Sequence[DeepConfig], start: Any) -> tuple[Any, Callable[[Any], None]]:
@@ -125,8 +131,7 @@ def train_deep(
     """Train all members, each on fresh prompts from the streams (seed, "train", step).
 
     Args:
-        on_progress: called after each step with the number of steps taken and the weights, which
-            change in the next step.
+        on_progress: as ``on_step`` of ``descend``.
         start: weights to begin with instead of the initial ones; the optimiser begins anew in any case.
         device: as of ``descend``.
 
@@ -141,10 +146,10 @@ def train_deep(
     """
     require_members("configs", configs)
     require(len({c.common() for c in configs}) == 1, "configs", "ensemble", "alike in sizes, lengths and optimiser")
-    first, patterns, losses = configs[0], stacked_patterns(configs), torch.zeros(len(configs), 0)
-    begun = State(0, initial_params(configs) if start is None else start, losses)
-    drawn, backward = partial(_batches, configs), network(first).backward
-    done = descend(configs, begun, first.n_steps, patterns, drawn, backward, _optimiser, on_progress, device)
+    first, patterns = configs[0], stacked_patterns(configs)
+    begun = State(0, initial_params(configs) if start is None else start, torch.zeros(len(configs), 0))
+    learner = partial(Written, network(first).backward, _optimiser)
+    done = descend(configs, begun, first.n_steps, patterns, _batches(configs), learner, on_progress, device)
     return Ensemble(tuple(configs), patterns, done.params, done.losses)
 
 

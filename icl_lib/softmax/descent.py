@@ -3,8 +3,8 @@
 What differs comes in as functions: the backward pass, the batches, the optimiser.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -19,8 +19,9 @@ from icl_lib.validate import require_members
 
 EXPLODED = 1e3  # the hinge loss starts at 1 or below; a mean above this is divergence
 
-Batches = Callable[[int, torch.device], Iterator[Prompts]]  # the batches from a step on, on a device
-Optimiser = Callable[[Sequence[Any], Any], tuple[Any, Callable[[Any], None]]]  # (configs, weights), see ``descend``
+Batches = Callable[
+    [int, int], Prompts
+]  # the prompts of a step and of at most n - 1 that follow, one batch after the other
 
 
 class State(NamedTuple):
@@ -71,23 +72,65 @@ def check_losses(configs: Sequence[Any], loss: Float[Tensor, " E"], step: int) -
         raise Diverged(f"loss {loss[worst]:.3g} at {where}", members, step)
 
 
+class Learner(Protocol):
+    """Networks in training, on one device."""
+
+    at_once: int  # steps that it takes in one call, where it may
+
+    def advance(self, prompts: Prompts, step: int, n_steps: int) -> Float[Tensor, "E k"]:
+        """Take the steps from number ``step`` on, each on its batch of the prompts; returns their losses."""
+
+    def weights(self) -> Any:
+        """As they are now, on the device; the next step may change them in place."""
+
+
+class Written:
+    """A learner made of a backward pass and an optimiser.
+
+    Args:
+        backward: (params, patterns, prompts) -> activations and gradients, as of a ``Network``.
+        optimiser: (configs, weights) -> weights of its own, and a function that moves these by gradients, in place.
+    """
+
+    at_once = 1
+
+    def __init__(
+        self,
+        backward: Callable[..., tuple[Any, Any]],
+        optimiser: Callable[[Sequence[Any], Any], tuple[Any, Callable[[Any], None]]],
+        configs: Sequence[Any],
+        params: Any,
+        patterns: Patterns,
+    ) -> None:
+        self.backward, self.patterns = backward, patterns
+        self.params, self.update = optimiser(configs, params)
+
+    def advance(self, prompts: Prompts, step: int, n_steps: int) -> Float[Tensor, "E k"]:
+        """As of ``Learner``, one step at a time."""
+        act, gradient = self.backward(self.params, self.patterns, prompts)
+        self.update(gradient)
+        return hinge(act, prompts).mean(1)[:, None]
+
+    def weights(self) -> Any:
+        """As of ``Learner``."""
+        return self.params
+
+
 def descend(
     configs: Sequence[Any],
     state: State,
     n_steps: int,
     patterns: Patterns,
     batches: Batches,
-    backward: Callable[..., tuple[Any, Any]],
-    optimiser: Optimiser,
+    learner: Callable[[Sequence[Any], Any, Patterns], Learner],
     on_step: Callable[[int, Any], object] | None = None,
     device: torch.device | str | None = None,
 ) -> State:
     """Take ``n_steps`` steps from ``state``, which is not changed.
 
     Args:
-        batches: from a step on, on a device; each depends on the seeds and its step alone.
-        backward: (params, patterns, prompts) -> activations and gradients, as of a ``Network``.
-        optimiser: (configs, weights) -> weights of its own, and a function that moves these by gradients, in place.
+        batches: prompts of one step or more, on the CPU; each batch depends on the seeds and its step alone.
+        learner: made of configs, weights and patterns on the device.
         on_step: sees the number of steps taken and the weights after each step; they change in the next one.
         device: where the steps are taken, by default ``compute_device()``. What comes in, what ``on_step`` sees and
             what is returned is on the CPU all the same.
@@ -99,27 +142,19 @@ def descend(
     if device is not None:
         check_device(str(device))
     device = compute_device() if device is None else torch.device(device)
-    there, drawn = patterns._replace(basis=patterns.basis.to(device)), batches(state.step, device)
-    params, update = optimiser(configs, moved(state.params, device))
-
-    def advance() -> Float[Tensor, "E k"]:
-        """Take k steps, here one, and return their losses.
-
-        A kernel that takes several in one call goes here: at most those that are left, and one where ``on_step`` looks on.
-        """
-        prompts = next(drawn)
-        act, gradient = backward(params, there, prompts)
-        update(gradient)
-        return hinge(act, prompts).mean(1)[:, None]
-
-    step, losses = state.step, [state.losses[:, :0].to(device)]
-    while step < state.step + n_steps:
-        losses.append(advance())
+    there = patterns._replace(basis=patterns.basis.to(device))
+    running = learner(configs, moved(state.params, device), there)
+    size, most = configs[0].batch_size, 1 if on_step else running.at_once
+    step, end, losses = state.step, state.step + n_steps, [state.losses[:, :0].to(device)]
+    while step < end:
+        prompts = moved(batches(step, min(most, end - step)), device)
+        losses.append(running.advance(prompts, step, prompts.target.shape[1] // size))
         for loss in losses[-1].unbind(1):
             check_losses(configs, loss, step)
             step += 1
         if on_step:
-            on_step(step, moved(params, "cpu"))
+            on_step(step, moved(running.weights(), "cpu"))
+    params = running.weights()
     if n_steps > 0:  # the last step has to leave finite weights too
         check_losses(configs, losses[-1][:, -1] + 0 * sum(weight.flatten(1).sum(1) for weight in params), step)
     weights = type(params)(*(weight.contiguous() for weight in moved(params, "cpu")))

@@ -1,14 +1,14 @@
 """Measuring a trained ensemble on fresh prompts: 0-1 error, hinge loss, attention on same-pattern contexts."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from icl_lib.softmax import model
+from icl_lib.softmax import fused
 from icl_lib.softmax.descent import Ensemble
 from icl_lib.softmax.model import hinge, wrong
 from icl_lib.softmax.patterns import Patterns
@@ -24,34 +24,6 @@ class NonFinite(RuntimeError):
     """A member's outputs are NaN or infinite: no loss or error of it means anything. The message names member and seed."""
 
 
-def check_finite(outputs: Tensor, seeds: Sequence[int], members: Sequence[int] | None = None) -> None:
-    """Refuse outputs (E, ...) that are NaN or infinite.
-
-    Args:
-        seeds: of all members.
-        members: which ones the outputs are of, by default all.
-
-    Raises:
-        icl_lib.softmax.evaluation.NonFinite: naming the first such member.
-    """
-    finite = outputs.flatten(1).isfinite().all(1).tolist()
-    if not all(finite):
-        bad = (range(len(seeds)) if members is None else members)[finite.index(False)]
-        raise NonFinite(f"member {bad}, seed {seeds[bad]}: outputs are not finite")
-
-
-def check_members(params: NamedTuple, patterns: Patterns, seeds: Sequence[int], tasks: Sequence[Tasks]) -> None:
-    """Refuse weights, patterns and tasks that are not one entry per seed, and tasks of unknown patterns.
-
-    Raises:
-        ConfigError: naming which.
-    """
-    for name, given in (("params", params[0]), ("patterns", patterns.basis), ("tasks", tasks)):
-        require(len(given) == len(seeds), name, len(given), f"one entry per seed, {len(seeds)}")
-    for of_member in tasks:
-        check_tasks(of_member, patterns.n_relevant, require_cover=False)
-
-
 def select(params: Any, members: Sequence[int]) -> Any:
     """The weights of some members: ``params`` is a named tuple of tensors with leading ensemble dimension."""
     return type(params)(*(weight[members] for weight in params))
@@ -65,9 +37,8 @@ def judged(act: Any, prompts: Any) -> dict[str, Tensor]:
 
 def with_attention(act: Any, prompts: Prompts) -> dict[str, Tensor]:
     """``judged``, and the attention mass on contexts with the query's pattern."""
-    found = judged(act, prompts)
-    margin = found.pop("margin")
-    return {**found, "attention": (act.attention * prompts.same_pattern()).sum(-1), "margin": margin}
+    *found, margin = judged(act, prompts).items()
+    return dict([*found, ("attention", (act.attention * prompts.same_pattern()).sum(-1)), margin])
 
 
 def _table(seeds: Sequence[int], seen: Tensor, sums: dict[str, Tensor], largest: Tensor) -> pd.DataFrame:
@@ -92,7 +63,7 @@ def evaluate_params(
     n_prompts: int = 10_000,
     min_errors: float = 0,
     max_prompts: int = 1_000_000,
-    forward: Callable[..., Any] = model.forward,
+    forward: Callable[..., Any] = fused.forward,
     block: int | None = None,
     metrics: Callable[[Any, Any], Mapping[str, Tensor]] = with_attention,
     change: Callable[[Prompts, int], Any] | None = None,
@@ -105,8 +76,8 @@ def evaluate_params(
         tasks, prompts: one entry per member; n_context and reading agree over the ensemble.
         n_prompts: at least so many per member, rounded up to whole blocks.
         min_errors: each member goes on until it has made so many errors or seen ``max_prompts``.
-        forward: of the network that ``params`` belong to: (params, patterns, prompts) -> activations, with ``output``
-            (E, B), or (E, B, R) of R variants of a member.
+        forward: of the network: (params, patterns, prompts) -> activations, with ``output`` (E, B), or (E, B, R) of R
+            variants of a member.
         block: prompts a member evaluates at once, ``BLOCK`` by default.
         metrics: (activations, prompts) -> one value a prompt (and variant), by name; ``n_errors`` is among them.
         change: what to make of a block of prompts of all members (``group`` None, ``min_errors`` 0), given its number.
@@ -114,8 +85,8 @@ def evaluate_params(
 
     Returns:
         One row per member: member, seed, n_prompts, the sum of every metric n_..., largest_output (max |F|), error (n_errors
-        over n_prompts), and the mean of every other metric; by default n_errors (F = 0 counts half), n_lossy (prompts
-        with a positive hinge loss), hinge, attention and margin (z F). With variants, one row each, in the column mask.
+        over n_prompts), the mean of every other metric; by default n_errors (F = 0 counts half), n_lossy (prompts with a
+        positive hinge loss), hinge, attention and margin (z F). With variants, one row each, in the column mask.
 
     Raises:
         ConfigError: for no prompts, tasks of unknown patterns, and anything that is not one entry per seed.
@@ -123,10 +94,12 @@ def evaluate_params(
     """
     require_integer("n_prompts", n_prompts, 1)
     require_members("seeds", seeds)
-    check_members(params, patterns, seeds, tasks)
+    for name, given in (("params", params[0]), ("patterns", patterns.basis), ("tasks", tasks), ("prompts", prompts)):
+        require(len(given) == len(seeds), name, len(given), f"one entry per seed, {len(seeds)}")
+    for of_member in tasks:
+        check_tasks(of_member, patterns.n_relevant, require_cover=False)
     whole = change is None or (group is None and min_errors == 0)
     require(whole, "change", (group, min_errors), "of all members at once: with group None and min_errors 0")
-    require(len(prompts) == len(seeds), "prompts", len(prompts), f"one entry per seed, {len(seeds)}")
     size, group = BLOCK if block is None else block, group or len(seeds)
     sums, largest = dict[str, Tensor](), torch.zeros(0)
     seen, active, step = torch.zeros(len(seeds), dtype=torch.int64), list(range(len(seeds))), 0
@@ -136,7 +109,9 @@ def evaluate_params(
             drawn: Any = sample_prompts(rules, table, [seeds[i] for i in some], patterns.counts, size, "eval", step)
             drawn = change(drawn, step) if change else drawn
             act = forward(select(params, some), patterns._replace(basis=patterns.basis[some]), drawn)
-            check_finite(act.output, seeds, some)
+            for i, output in zip(some, act.output, strict=True):
+                if not bool(output.isfinite().all()):
+                    raise NonFinite(f"member {i}, seed {seeds[i]}: outputs are not finite")
             for name, values in metrics(act, drawn).items():
                 added = values.sum(1, dtype=torch.float64)
                 sums.setdefault(name, added.new_zeros(len(seeds), *added.shape[1:]))[some] += added

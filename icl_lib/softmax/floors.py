@@ -1,12 +1,12 @@
 """Exact error floors of Paper L's prompts: what no context can tell, whatever the learner.
 
-Two classifiers that never err by training: the *attention voter*, the limit of the one-layer Transformer
-(it attends to the query's own pattern alone if it can), and the *Bayes* classifier, which knows everything
-but the task. Both see the patterns themselves: the irrelevant part and its coefficient kappa carry no information.
+Two classifiers without any error of training: the *attention voter*, the limit of the one-layer Transformer (it attends to the
+query's own pattern alone if it can), and the *Bayes* classifier, which knows everything but the task. Both see the patterns
+themselves; the irrelevant part and its coefficient kappa carry no information.
 
-Throughout, with M1 = `n_idr` patterns and l = `n_context` contexts, the query carries pattern j and its task pairs j
-with a partner. Contexts with j carry the query's label, contexts with the partner the opposite one, all others a
-fair coin each. Two readings of "a fraction alpha/2 of the contexts" (Li et al., ICML 2024, arXiv:2402.15607):
+With M1 = `n_idr` patterns and l = `n_context` contexts, the query carries pattern j and its task pairs j with a partner.
+Contexts with j carry the query's label, contexts with the partner the opposite one, all others a fair coin each. Two readings
+of "a fraction alpha/2 of the contexts" (Li et al., ICML 2024, arXiv:2402.15607):
 
 - ``"independent"``: each context carries j with probability alpha/2, the partner with alpha/2, each of the other
   M1 - 2 patterns with (1 - alpha)/(M1 - 2);
@@ -14,7 +14,7 @@ fair coin each. Two readings of "a fraction alpha/2 of the contexts" (Li et al.,
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,12 +55,12 @@ def exact_alpha(alpha: float, n_context: int) -> float:
 def vote_floor(alpha: float, n_context: int, n_idr: int, reading: str = "independent") -> float:
     """Error of the attention voter, as a probability over prompts.
 
-    The voter takes the label of the contexts with the query's pattern, if there is one. If there is none it
-    weighs all contexts equally and takes the sign of the summed labels; a tie counts one half.
+    The voter takes the label of the contexts with the query's pattern, if there is one. If not, it weighs all contexts equally
+    and takes the sign of the summed labels; a tie counts one half.
 
-    Independent contexts: one context carries the query's pattern (alpha/2), or it votes wrong (partner and half of
-    the others: 1/2), or right (half of the others: (1 - alpha)/2). So the floor is a binomial tail, for every M1:
-    (1 - alpha/2)^l [P(k < l/2) + P(k = l/2)/2], k ~ Bin(l, (1 - alpha)/(2 - alpha)). It is 1/2 at l = 1.
+    Independent contexts: a context carries the query's pattern (alpha/2), or votes wrong (partner and half of the others: 1/2),
+    or right (half of the others: (1 - alpha)/2). So the floor is a binomial tail, for every M1, and 1/2 at l = 1:
+    (1 - alpha/2)^l [P(k < l/2) + P(k = l/2)/2], k ~ Bin(l, (1 - alpha)/(2 - alpha)).
     Exact counts: 0, as the query's pattern is always there, except at alpha = 0, where labels are coins: 1/2.
 
     Raises:
@@ -82,15 +82,14 @@ def vote_floor(alpha: float, n_context: int, n_idr: int, reading: str = "indepen
 def bayes_floor(alpha: float, n_context: int, n_idr: int, reading: str = "independent") -> float:
     """Error of the Bayes-optimal classifier, as a probability over prompts; at most 1/2, never above `vote_floor`.
 
-    It knows the patterns, alpha and the uniform prior over all M1 (M1 - 1) tasks, not the task. Given the query's
-    pattern, the label z is a fair coin and the partner uniform over the other M1 - 1 patterns. It errs only where
-    no context carries the query's pattern; then each of these M1 - 1 patterns is absent (as a partner it speaks for
-    neither label), pure (all its labels equal: as a partner it speaks for the opposite z) or mixed (no partner).
-    With r = alpha/2 and s = (1 - alpha)/(2 M1 - 4) a pattern seen n times has likelihood r^n s^(l - n) as the partner.
-    The error is the sum over all prompts of the smaller of the two joint probabilities of z. The sum runs over the
-    partitions of the contexts among patterns of pure + and pure - labels, each weighted with the exact number of
-    prompts; the patterns that are mixed (c of them, n contexts) are counted at once, as there are as many ways to
-    fill them as surjections of n things onto 2c (pattern, label) pairs.
+    It knows the patterns, alpha and the uniform prior over all M1 (M1 - 1) tasks, not the task. Given the query's pattern, the
+    label z is a fair coin and the partner uniform over the other M1 - 1 patterns. It errs only where no context carries the
+    query's pattern; then each of these M1 - 1 patterns is absent (as a partner it speaks for neither label), pure (all its
+    labels equal: as a partner it speaks for the opposite z) or mixed (no partner). With r = alpha/2 and
+    s = (1 - alpha)/(2 M1 - 4) a pattern seen n times has likelihood r^n s^(l - n) as the partner. The error is the sum over all
+    prompts of the smaller of the two joint probabilities of z. It runs over the partitions of the contexts among patterns of
+    pure + and pure - labels, each weighted with the exact number of prompts; c mixed patterns with n contexts are counted at
+    once, by the surjections of n things onto 2c (pattern, label) pairs.
 
     Cost: grows like l^(M1 - 1); at M1 = 6 about 25 ms for l = 40 and 0.2 s for l = 90.
 
@@ -126,37 +125,6 @@ def bayes_floor(alpha: float, n_context: int, n_idr: int, reading: str = "indepe
                 part += float(plus.weight[:end] @ (ways[k, left] * smaller + neither))
             total += part if k_plus == k_minus else 2 * part
     return total / (2 * others)
-
-
-def needed_context(
-    alpha: float,
-    n_idr: int,
-    threshold: float,
-    floor: Callable[[float, int, int, str], float] = vote_floor,
-    reading: str = "independent",
-) -> int:
-    """Smallest l from which on the floor stays at or below `threshold`: there and at every larger l.
-
-    No search limit is needed: either floor is at most the probability (1 - alpha/2)^l of a prompt without the
-    query's pattern, so the search starts where that is below the threshold and goes down.
-
-    Args:
-        floor: `vote_floor`, `bayes_floor` or a function of the same arguments that obeys the same bound.
-
-    Raises:
-        ConfigError: threshold outside (0, 1/2], alpha outside (0, 1], or what `floor` refuses.
-
-    >>> n = needed_context(alpha=0.8, n_idr=6, threshold=0.01)
-    >>> vote_floor(0.8, n, 6) <= 0.01 < vote_floor(0.8, n - 1, 6)
-    True
-    """
-    require_number("threshold", threshold, 1e-12, 0.5, "in (0, 0.5]")
-    require_number("alpha", alpha, 1e-6, 1, "in (0, 1]: at alpha = 0 the floor is 1/2 at every length")
-    _check(alpha, 1, n_idr, reading)
-    n_context = 1 if reading == "exact" else math.ceil(math.log(threshold) / math.log1p(-alpha / 2)) + 1
-    while n_context > 1 and floor(alpha, n_context - 1, n_idr, reading) <= threshold:
-        n_context -= 1
-    return n_context
 
 
 def floor_table(

@@ -1,17 +1,18 @@
 """A small GPT-2 for Paper L's prompts: the kind of network behind its out-of-domain figures (3 layers, 2 heads).
 
-Tokens are the columns (x; y) of the prompt matrix, the query last with a zero label. A linear map reads
-them in, learned position embeddings are added, and a scalar is read out at the query. Blocks, initialisation
-and constants are GPT-2's (Radford et al. 2019; tests compare with the ``transformers`` package).
+Tokens are the columns (x; y) of the prompt matrix, the query last with a zero label. A linear map reads them in, learned
+position embeddings are added, and a scalar is read out at the query. Blocks, initialisation and constants are GPT-2's
+(Radford et al. 2019; tests compare with the ``transformers`` package).
 
-Exact algebra on the weights, once a step, makes it fast (``_fold``): LayerNorm's gains and biases go into
-the maps after them, tokens stay codes of patterns as in ``model.py``, and in the last layer, where only
-the query is needed, keys and values are never computed. These folds are left to autograd; the passes
-through the tokens are written out in ``gpt_blocks.py``.
+Exact algebra on the weights, once a step, makes it fast (``_fold``): LayerNorm's gains and biases go into the maps after them,
+tokens stay codes of patterns as in ``model.py``, and in the last layer, where only the query is needed, keys and values are
+never computed. Autograd goes through these folds; the passes through the tokens are written out in ``gpt_blocks.py``.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,13 +20,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.rng import generator
-from icl_lib.softmax.gpt_blocks import Maps, Saved, backward_pass, forward_pass
-from icl_lib.softmax.network import Network
+from icl_lib.softmax.gpt_blocks import Maps, backward_pass, forward_pass
+from icl_lib.softmax.network import Network, in_slices, through_maps
 from icl_lib.softmax.patterns import PatternConfig, Patterns
-from icl_lib.softmax.prompts import Prompts, codes_of
+from icl_lib.softmax.prompts import Prompts
 from icl_lib.validate import require, require_integer
-
-SLICE = 128  # prompts that pass together, which bounds memory; 16 to 64 are slower
 
 
 @dataclass(frozen=True)
@@ -130,26 +129,18 @@ def _fold(p: GPTParams, patterns: Patterns) -> Maps:
 
 
 def _run(
-    params: GPTParams, maps: Maps, prompts: Prompts, gradients: Maps | None, d_output: Tensor | None
+    params: GPTParams,
+    prompts: Prompts,
+    d_output: Tensor | None,
+    maps: Sequence[Tensor],
+    gradients: Sequence[Tensor] = (),
 ) -> GPTActivations:
-    """Member by member, slice by slice; with ``gradients``, also the backward pass."""
-    (members, n), l, heads = prompts.target.shape, prompts.label.shape[-1], params.qkv.shape[-2]
-    longest = params.position.shape[1] - 1
+    """The forward pass; with ``gradients``, also the backward pass."""
+    l, longest, members = prompts.label.shape[-1], params.position.shape[1] - 1, range(len(params.position))
     require(l <= longest, "n_context", l, f"at most the network's max_context = {longest}")
-    output, weights = (
-        torch.empty_like(prompts.target),
-        prompts.target.new_empty(members, n, params.up.shape[1], heads, l + 1),
-    )
-    for e in range(members):
-        f, g = maps.of_member(e), gradients and gradients.of_member(e)
-        for i in range(0, n, SLICE):
-            some, tape = Prompts(*(part[e, i : i + SLICE] for part in prompts)), list[Saved]()
-            codes = codes_of(some, len(f.table))
-            out, weights[e, i : i + SLICE] = forward_pass(f, codes, heads, tape if g else None)
-            output[e, i : i + SLICE] = out
-            if g:
-                of_hinge = -some.target * (some.target * out < 1) / n
-                backward_pass(f, g, codes, tape, of_hinge if d_output is None else d_output[e, i : i + SLICE], heads)
+    f, g = ([Maps(*of).of_member(e) for e in members if of] for of in (maps, gradients))
+    n_rows = Maps(*maps).table.shape[1]
+    output, weights = in_slices((forward_pass, backward_pass), prompts, n_rows, f, g, d_output)
     return GPTActivations(output, weights.mean((2, 3))[..., :-1], weights)
 
 
@@ -160,7 +151,7 @@ def forward(params: GPTParams, patterns: Patterns, prompts: Prompts) -> GPTActiv
     Raises:
         ConfigError: if the prompts are longer than ``max_context``.
     """
-    return _run(params, _fold(params, patterns), prompts, None, None)
+    return _run(params, prompts, None, _fold(params, patterns))
 
 
 def backward(
@@ -172,13 +163,7 @@ def backward(
         d_output: (E, B); by default the gradient of the mean hinge loss, -z 1[z F < 1] / B. A prompt
             whose entry is 0 costs no backward pass, and late in training most are beyond the margin.
     """
-    leaves = GPTParams(*(weight.detach().requires_grad_() for weight in params))
-    with torch.enable_grad():
-        maps = _fold(leaves, patterns)
-    with torch.no_grad():
-        gradients = Maps(*map(torch.zeros_like, maps))
-        act = _run(params, Maps(*(part.detach() for part in maps)), prompts, gradients, d_output)
-    return act, GPTParams(*torch.autograd.grad(maps, leaves, gradients))
+    return through_maps(params, partial(_fold, patterns=patterns), partial(_run, params, prompts, d_output))
 
 
 GPT = Network(GPTParams, init_gpt, forward, backward)

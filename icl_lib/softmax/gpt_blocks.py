@@ -1,7 +1,10 @@
 """The blocks of ``gpt.py`` for one member, forward and backward: plain matrix products on (prompts x tokens, width).
 
-Each step of the forward pass returns its result and what the backward pass needs, which adds the gradients
-of the maps to ``g`` and returns the gradient of its input. Sizes: n prompts, T tokens, width w, h heads.
+Each step of the forward pass returns its result and what its backward pass needs. That one adds the gradients of the maps to
+``g`` and returns the gradient in its input. Sizes: n prompts, T tokens, width w, h heads.
+
+Why by hand: autograd over all members at once takes some twenty lines and gives the same gradients to 9e-8, but was 1.6 to
+2.1 times as fast as `transformers` where this was 1.8 to 3.7 times (the same holds for ``stack.py``).
 """
 
 import math
@@ -10,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from icl_lib.softmax.attention import softmax, softmax_gradient
+from icl_lib.softmax.network import Tape, softmax, softmax_gradient
 
 EPS = 1e-5  # of LayerNorm
 # GPT-2's GELU, u (1 + tanh(sqrt(2/pi) (u + .044715 u^3))) / 2, is u sigmoid(C1 u + C3 u^3), which takes half the time.
@@ -43,6 +46,11 @@ class Maps(NamedTuple):
     read_out: Tensor  # (w,)
     read_out_bias: Tensor  # ()
 
+    @property
+    def heads(self) -> int:
+        """Attention heads of a layer."""
+        return self.ask.shape[-1] // self.ask.shape[-2]
+
     def of_member(self, e: int) -> "Maps":
         """Views of one member's maps, layers apart: taking them out again and again would cost more than some products."""
         return Maps(*(part[e].unbind() if i < 8 else part[e] for i, part in enumerate(self)))  # type: ignore[arg-type]
@@ -57,9 +65,9 @@ def _norm_back(d: Tensor, h: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
     return torch.ops.aten.native_layer_norm_backward(d, h, h.shape[-1:], mean, rstd, None, None, wanted)[0]
 
 
-def _attend(f: Maps, i: int, h: Tensor, n: int, heads: int) -> tuple[Tensor, Saved]:
+def _attend(f: Maps, i: int, h: Tensor, n: int) -> tuple[Tensor, Saved]:
     """Causal attention of all tokens."""
-    t, w = len(h) // n, h.shape[1]
+    t, w, heads = len(h) // n, h.shape[1], f.heads
     x, *moments = _norm(h)
     qkv = torch.addmm(f.qkv_bias[i], x, f.qkv[i]).view(n, t, 3, heads, w // heads)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).reshape(3, n * heads, t, w // heads)
@@ -69,9 +77,9 @@ def _attend(f: Maps, i: int, h: Tensor, n: int, heads: int) -> tuple[Tensor, Sav
     return torch.add(h, f.out_bias[i]).addmm_(pooled, f.out[i]), (h, x, *moments, q, k, v, pooled, attention)
 
 
-def _attend_back(f: Maps, g: Maps, i: int, saved: Saved, dh: Tensor, n: int, heads: int) -> Tensor:
+def _attend_back(f: Maps, g: Maps, i: int, saved: Saved, dh: Tensor, n: int) -> Tensor:
     h, x, mean, rstd, q, k, v, pooled, attention = saved
-    t, w = len(h) // n, h.shape[1]
+    t, w, heads = len(h) // n, h.shape[1], f.heads
     g.out[i].addmm_(pooled.T, dh)
     g.out_bias[i].add_(dh.sum(0))
     d_pooled = (dh @ f.out[i].T).view(n, t, heads, w // heads).transpose(1, 2).reshape(n * heads, t, w // heads)
@@ -83,9 +91,9 @@ def _attend_back(f: Maps, g: Maps, i: int, saved: Saved, dh: Tensor, n: int, hea
     return _norm_back(d_qkv @ f.qkv[i].T, h, mean, rstd).add_(dh)
 
 
-def _ask(f: Maps, h: Tensor, n: int, heads: int) -> tuple[Tensor, Saved]:
+def _ask(f: Maps, h: Tensor, n: int) -> tuple[Tensor, Saved]:
     """Attention of the query alone, without keys and values; what is returned is the query's, (n, w)."""
-    t, w = len(h) // n, h.shape[1]
+    t, w, heads = len(h) // n, h.shape[1], f.heads
     x, *moments = _norm(h)
     tokens = x.view(n, t, w)
     asked = torch.addmm(f.ask_bias, tokens[:, -1], f.ask).view(n, heads, w)
@@ -132,13 +140,13 @@ def _mlp_back(f: Maps, g: Maps, i: int, saved: Saved, dh: Tensor) -> Tensor:
     return _norm_back(du @ f.up[i].T, h, mean, rstd).add_(dh)
 
 
-def forward_pass(f: Maps, codes: Tensor, heads: int, tape: list[Saved] | None = None) -> tuple[Tensor, Tensor]:
+def forward_pass(f: Maps, codes: Tensor, tape: Tape | None = None) -> tuple[Tensor, Tensor]:
     """Outputs (n,) and the query's attention (n, L, h, T). What the backward pass needs goes on the tape, if there is one."""
     (n, t, r), depth, by_layer = codes.shape, len(f.up), []
     h = (codes.view(n * t, r) @ f.table).view(n, t, -1).add_(f.position[:t]).view(n * t, -1)
     for i in range(depth):
-        h, of_attention = _attend(f, i, h, n, heads) if i < depth - 1 else _ask(f, h, n, heads)
-        by_layer.append(of_attention[-1].view(n, heads, -1, t)[:, :, -1])
+        h, of_attention = _attend(f, i, h, n) if i < depth - 1 else _ask(f, h, n)
+        by_layer.append(of_attention[-1].view(n, f.heads, -1, t)[:, :, -1])
         h, of_mlp = _mlp(f, i, h)
         if tape is not None:
             tape += [of_attention, of_mlp]
@@ -148,7 +156,7 @@ def forward_pass(f: Maps, codes: Tensor, heads: int, tape: list[Saved] | None = 
     return torch.addmv(f.read_out_bias, x, f.read_out), torch.stack(by_layer, 1)
 
 
-def backward_pass(f: Maps, g: Maps, codes: Tensor, tape: list[Saved], d_output: Tensor, heads: int) -> None:
+def backward_pass(f: Maps, g: Maps, codes: Tensor, tape: Tape, d_output: Tensor) -> None:
     """Add the gradient of sum(d_output * F) to g. Prompts without one (beyond the hinge's margin) are left out."""
     rows, n = d_output.nonzero()[:, 0], len(codes)
     if len(rows) < n:
@@ -160,10 +168,9 @@ def backward_pass(f: Maps, g: Maps, codes: Tensor, tape: list[Saved], d_output: 
     g.read_out.addmv_(x.T, d_output)
     g.read_out_bias.add_(d_output.sum())
     dh = _norm_back(d_output[:, None] * f.read_out, h, *moments)
-    depth = len(f.up)
-    for i in reversed(range(depth)):
+    for i in reversed(range(len(f.up))):
         dh = _mlp_back(f, g, i, tape.pop(), dh)
         saved = tape.pop()
-        dh = _attend_back(f, g, i, saved, dh, n, heads) if i < depth - 1 else _ask_back(f, g, saved, dh, n)
+        dh = _attend_back(f, g, i, saved, dh, n) if i < len(f.up) - 1 else _ask_back(f, g, saved, dh, n)
     g.table.addmm_(codes.flatten(0, 1).T, dh)
     g.position[: codes.shape[1]] += dh.view(n, -1, dh.shape[1]).sum(0)

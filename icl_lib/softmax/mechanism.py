@@ -1,54 +1,22 @@
 """What training does to the weights: growth of W_Q and W_K along patterns, and the kinds of neurons.
 
-Source: Li et al. 2024, propositions on attention and on the MLP. The paper states orders for wide models and
-long training; these are exact measurements of one finite model.
+Source: Li et al. 2024, propositions on attention and on the MLP. The paper states orders for wide models and long training;
+these are exact measurements of one finite model.
 """
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from icl_lib.softmax.descent import Ensemble, State
 from icl_lib.softmax.evaluation import BLOCK
 from icl_lib.softmax.model import Params, forward
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.training import TrainConfig, initial_state, train
-
-
-class Snapshots(NamedTuple):
-    """Weights of an ensemble at several steps of one training run."""
-
-    configs: tuple[TrainConfig, ...]
-    patterns: Patterns
-    params: dict[int, Params]  # by step
-
-    @property
-    def seeds(self) -> list[int]:
-        """One seed per member."""
-        return [c.seed for c in self.configs]
-
-    def ensemble(self, step: int) -> Ensemble:
-        """The ensemble as it was at one of the steps, to be evaluated (without losses)."""
-        return Ensemble(self.configs, self.patterns, self.params[step], torch.empty(len(self.configs), 0))
-
-
-def snapshots(configs: Sequence[TrainConfig], every: int) -> Snapshots:
-    """Train, and keep the weights at step 0, every so many steps, and at the end."""
-    start = initial_state(configs)
-    kept = {0: start.params}
-
-    def keep(state: State) -> None:
-        kept[state.step] = state.params
-
-    done = train(configs, start, every, keep)
-    return Snapshots(done.configs, done.patterns, kept)
 
 
 def growth(params: Params, patterns: Patterns, kappa_max: float) -> pd.DataFrame:

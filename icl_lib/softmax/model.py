@@ -2,11 +2,10 @@
 
 F(Psi; P) = a^T ReLU(W_O sum_i W_V p_i softmax_i((W_K p_i)^T W_Q p_query))
 
-Every token lies in the span of the patterns and q. With C the matrix of these P + 1 vectors, the
-model only ever needs two small tables per member: G = C_x W_Q^T W_K C^T (scores between pattern
-pairs) and H = W_O W_V C^T (what each pattern sends to each neuron). Prompts then enter as codes:
-scores are looked up in G, attention weights are added up per pattern. This equals the formula
-above exactly (tests compare it with a loop over dense tokens).
+Every token lies in the span of the patterns and q. With C the matrix of these P + 1 vectors, the model needs two small
+tables per member: G = C_x W_Q^T W_K C^T (scores between pairs of patterns) and H = W_O W_V C^T (what each pattern sends to
+each neuron). Prompts then enter as codes: scores are looked up in G, attention weights are added up per pattern. This is
+the formula above exactly (tests compare it with a loop over dense tokens).
 """
 
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lib.rng import generator
-from icl_lib.softmax.attention import softmax
+from icl_lib.softmax.network import hinge_gradient, softmax
 from icl_lib.softmax.patterns import PatternConfig, Patterns
 from icl_lib.softmax.prompts import Prompts
 from icl_lib.validate import require, require_integer, require_memory, require_number
@@ -171,7 +170,7 @@ def backward(
     tables = _tables(params, patterns, prompts)
     act = _forward(params, tables, prompts)
     if d_output is None:
-        d_output = -(prompts.target * (prompts.target * act.output < 1)) / act.output.shape[1]
+        d_output = hinge_gradient(act.output, prompts.target, act.output.shape[1])
     active = (act.hidden > 0).to(act.hidden)  # 1 where a neuron fires, else 0
     d_neuron = params.a[..., None] * (active.mT @ (act.pooled * d_output[..., None]))  # (E, m, P + 1)
     d_pooled = (active @ (params.a[..., None] * tables.neuron)).mul_(d_output[..., None])

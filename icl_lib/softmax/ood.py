@@ -1,7 +1,7 @@
-"""Testing out of domain: on new patterns that mix the trained ones, several draws of them a seed.
+"""Testing out of domain: on new patterns that mix the trained ones, several draws of them (*frames*) a seed.
 
-A draw of out-of-domain patterns is a *frame*. Frames are made from (seed, frame) alone, so they are paired across S1,
-norms and models; the unit of replication stays the seed, whose frames are pooled.
+Frames are made from (seed, frame) alone, so they are paired across S1, norms and models; the unit of replication stays the
+seed, whose frames are pooled.
 """
 
 from collections.abc import Sequence
@@ -37,9 +37,8 @@ def outside_span(patterns: Patterns, n_odi: int, seed: int) -> Float[Tensor, "I 
     free = patterns.d_x - len(trained)
     require_integer("n_odi", n_odi, 1, free, f"between 1 and the number of free dimensions d_x - M1 - M2 = {free}")
     complement = torch.linalg.qr(trained.double().T, mode="complete").Q.T[len(trained) :].float()  # (free, d_x)
-    return (
-        patterns.irrelevant.norm(dim=1).mean() * orthonormal(n_odi, free, generator(seed, "ood outside")) @ complement
-    )
+    length = patterns.irrelevant.norm(dim=1).mean()
+    return length * orthonormal(n_odi, free, generator(seed, "ood outside")) @ complement
 
 
 def frames(
@@ -84,13 +83,7 @@ class OutOfDomain(NamedTuple):
 
 
 def out_of_domain_test(ensemble: Any, s1: float, n_frames: int = 8, **frame: Any) -> OutOfDomain:
-    """Every member with ``n_frames`` draws of out-of-domain patterns, on all of their tasks.
-
-    Args:
-        ensemble: has ``params``, ``patterns`` and ``seeds``.
-        s1: coefficient sum.
-        frame: further arguments of ``frames``.
-    """
+    """Every member of an ensemble with ``n_frames`` draws of out-of-domain patterns, on all of their tasks; ``frame`` as of ``frames``."""
     seeds = list(ensemble.seeds)
     new = frames(ensemble.patterns, seeds, s1, n_frames, **frame)
     of_row = [i for i in range(len(seeds)) for _ in range(n_frames)]
@@ -107,8 +100,7 @@ def evaluate_ood(
     Source: Li et al. 2024, theorem on out-of-domain generalisation; frames and pooling are ours.
 
     Args:
-        ensemble: E trained members, with ``params`` (leading dimension E), ``patterns`` (E, ...) and ``seeds`` (E numbers), as
-            ``train`` and ``trained`` return it.
+        ensemble: E trained members with ``params``, ``patterns`` (E, ...) and ``seeds``, as ``train`` and ``trained`` return it.
         prompts: how prompts are drawn, the same for every member.
         s1: coefficient sum of each new pattern, a pure number. At constant norm at most sqrt(M1 / n_odr) in size.
         n_frames: draws of new patterns per seed, at most ``FRAMES``.
@@ -117,13 +109,10 @@ def evaluate_ood(
             ``max_prompts`` and ``block``, to ``evaluate_params``, where counts are per frame too.
 
     Returns:
-        One row per seed, E rows: seed, n_prompts, n_errors and n_lossy (counts, added over frames), hinge, margin (mean of z F)
-        and attention (mass on contexts with the query's pattern, in [0, 1]), averaged over frames, largest_output (max |F|),
-        error (n_errors / n_prompts, in [0, 1]). Outputs F and losses are pure numbers.
+        One row per seed with the columns of ``evaluate_params``: counts added over frames, means averaged over them.
 
     Raises:
-        ConfigError: naming s1, n_odr, n_odi, n_frames, n_prompts, norm or span, and what is allowed: above all for an ``s1`` for
-            which no orthonormal mixing exists.
+        ConfigError: above all for an ``s1`` for which no orthonormal mixing exists; the message states the bound.
         TypeError: for an option that neither knows.
 
     >>> from icl_lib.softmax.training import TrainConfig, train

@@ -41,9 +41,8 @@ class PatternConfig:
         require_integer("n_idi", self.n_idi, 1)
         require_number("beta", self.beta, low=1e-9, allowed="a finite number above 0")
         need = self.n_idr + self.n_idi
-        require_integer(
-            "d_x", self.d_x, need, allowed=f"an integer >= n_idr + n_idi = {need}, to hold orthogonal patterns"
-        )
+        allowed = f"an integer >= n_idr + n_idi = {need}, to hold orthogonal patterns"
+        require_integer("d_x", self.d_x, need, allowed=allowed)
         require_integer("d_y", self.d_y, 1)
 
 
@@ -119,15 +118,13 @@ def draw_patterns(config: PatternConfig, seed: int) -> Patterns:
 
 
 def ood_mixing(n_odr: int, n_idr: int, s1: float, seed: int, norm: str = "kept") -> Float[Tensor, "R M1"]:
-    """Coefficients c of out-of-domain relevant patterns mu'_j = sum_i c[j, i] mu_i, each row summing to S1.
+    """Coefficients c of out-of-domain relevant patterns mu'_j = sum_i c[j, i] mu_i; rows are orthogonal and sum to S1.
 
-    The rows are orthogonal. With ``norm="kept"`` they have length 1, so mu' is as long as mu and
-    only S1 changes; with ``norm="scaled"`` a row is S1 times a row of sum 1, so that norm and S1
-    change together (the confounded alternative).
+    With ``norm="kept"`` rows have length 1, so mu' is as long as mu and only S1 changes; with ``norm="scaled"`` a row is S1
+    times a row of sum 1, so that norm and S1 change together (the confounded alternative).
 
     Construction (ours): rows c_j = (S1 / M1) 1 + e_j, with e_j orthogonal to 1; orthonormal rows
-    need <e_j, e_k> = delta_jk - S1^2 / M1, a positive semi-definite Gram matrix iff
-    n_odr * S1^2 <= M1.
+    need <e_j, e_k> = delta_jk - S1^2 / M1, a positive semi-definite Gram matrix iff n_odr * S1^2 <= M1.
 
     Raises:
         ConfigError: if no orthonormal rows with that sum exist; the message states the bound.
@@ -154,9 +151,10 @@ def ood_mixing(n_odr: int, n_idr: int, s1: float, seed: int, norm: str = "kept")
 
 
 def out_of_domain(patterns: Patterns, n_odr: int, n_odi: int, s1: float, seed: int, norm: str = "kept") -> Patterns:
-    """Out-of-domain patterns of one member: mu' = c mu as in ``ood_mixing``; nu' in span(nu), norms kept.
+    """Out-of-domain patterns of one member: mu' = c mu as in ``ood_mixing``; nu' a random orthonormal mixing of the nu.
 
-    The nu'_k are a random orthonormal mixing of the nu. Raises ConfigError for an infeasible S1.
+    Raises:
+        ConfigError: for an infeasible S1.
     """
     n_idr, n_idi = patterns.counts
     require_integer("n_odi", n_odi, 1, n_idi, f"an integer between 1 and the number of irrelevant patterns {n_idi}")

@@ -1,11 +1,10 @@
 """Pruning neurons, the rows of W_O: which go first, and what is left (Li et al. 2024, theorem on magnitude pruning).
 
-A criterion is a function of (weights, seeds) that gives every neuron a score, (E, m); the lowest scores are pruned
-first. Another criterion is one more function.
+A criterion is a function of (weights, seeds) that gives every neuron a score, (E, m); the lowest scores are pruned first.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -15,7 +14,6 @@ from torch import Tensor
 from icl_lib.rng import generator
 from icl_lib.softmax.evaluation import evaluate_params, judged
 from icl_lib.softmax.model import Params, forward
-from icl_lib.softmax.noise import Noise, disturb, forward_dense
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts
 from icl_lib.softmax.tasks import Tasks
@@ -94,13 +92,6 @@ def prune(params: Params, kept: Bool[Tensor, "E m"]) -> Params:
     return params._replace(w_o=params.w_o * kept[..., None])
 
 
-class Disturbed(NamedTuple):
-    """Prompts as dense tokens with noise on them."""
-
-    tokens: Float[Tensor, "E B d l_plus_1"]
-    target: Float[Tensor, "E B"]
-
-
 class Outputs(NamedTuple):
     """Of every member under every mask."""
 
@@ -115,16 +106,18 @@ def evaluate_pruned(
     prompts: PromptConfig,
     kept: Bool[Tensor, "E R m"],
     n_prompts: int = 10_000,
-    noise: Noise | None = None,
+    change: Callable[[Prompts, int], Any] | None = None,
+    hidden: Callable[[Params, Patterns, Any], Tensor] = lambda *given: forward(*given).hidden,
 ) -> pd.DataFrame:
     """Errors of every member under every mask, all on the same prompts of the held-out stream "eval".
 
-    One forward pass serves all masks: pruning a row of W_O takes its neuron out of the sum a^T ReLU(...), no more.
+    One forward pass serves all masks: pruning a row of W_O removes its neuron from the sum a^T ReLU(...) and changes nothing else.
 
     Args:
         kept: R masks for every member.
         n_prompts: per member, rounded up to whole blocks.
-        noise: disturb the prompts (slower: they are written out as dense tokens).
+        change: what to make of a block of prompts, given its number; it keeps their ``target``.
+        hidden: (params, patterns, prompts) -> neurons after the ReLU, (E, B, m); by default those of the model.
 
     Returns:
         One row per member and mask: member, mask, seed, n_prompts, n_errors (F = 0 counts half), n_lossy,
@@ -138,15 +131,10 @@ def evaluate_pruned(
     _check_mask(kept[:, 0], params)
     weights = (params.a[:, None] * kept).mT  # (E, m, R)
 
-    def change(drawn: Prompts, step: int) -> Prompts | Disturbed:
-        return drawn if noise is None else Disturbed(disturb(drawn, patterns, noise, seeds, step), drawn.target)
+    def masked(params: Params, patterns: Patterns, given: Any) -> Outputs:
+        return Outputs(hidden(params, patterns, given) @ weights)
 
-    def masked(params: Params, patterns: Patterns, given: Prompts | Disturbed) -> Outputs:
-        if isinstance(given, Disturbed):
-            return Outputs(forward_dense(params, given.tokens).hidden @ weights)
-        return Outputs(forward(params, patterns, given).hidden @ weights)
-
-    def metrics(act: Outputs, given: Prompts | Disturbed) -> dict[str, Tensor]:
+    def metrics(act: Outputs, given: Any) -> dict[str, Tensor]:
         return judged(act, given._replace(target=given.target[..., None]))
 
     found = evaluate_params(

@@ -35,17 +35,13 @@ def check_tasks(tasks: Tasks, n_idr: int, require_cover: bool = True) -> None:
     for pair in tasks:
         pair_of_integers = isinstance(pair, tuple) and [type(i) for i in pair] == [int, int]
         require(pair_of_integers, "tasks", pair, "pairs (a, b) of integers")
-        a, b = pair
-        require(a != b, "tasks", (a, b), "pairs of two different patterns")
-        require(
-            0 <= min(a, b) and max(a, b) < n_idr, "tasks", (a, b), f"pairs of pattern numbers below n_idr = {n_idr}"
-        )
+        require(pair[0] != pair[1], "tasks", pair, "pairs of two different patterns")
+        known = 0 <= min(pair) and max(pair) < n_idr
+        require(known, "tasks", pair, f"pairs of pattern numbers below n_idr = {n_idr}")
     require(len(set(tasks)) == len(tasks), "tasks", tasks, "without repetition")
-    missing = [
-        (i, sign) for sign, side in (("+1", 0), ("-1", 1)) for i in range(n_idr) if i not in {t[side] for t in tasks}
-    ]
+    missing = sorted({(side, i) for side in (0, 1) for i in range(n_idr)} - {(s, t[s]) for t in tasks for s in (0, 1)})
     if require_cover and missing:
-        first = f"pattern {missing[0][0]} never has label {missing[0][1]}"
+        first = f"pattern {missing[0][1]} never has label {('+1', '-1')[missing[0][0]]}"
         require(False, "tasks", tasks, f"a cover of every (pattern, label) pair ({first}), or set require_cover=False")
 
 
@@ -56,8 +52,8 @@ def _order(n_idr: int, seed: int) -> list[int]:
 def uniform_cover(n_idr: int, rounds: int, seed: int) -> Tasks:
     """M1 * rounds tasks in which every pattern has each label equally often.
 
-    The patterns are put in a random circle; round s adds the tasks (i, i + s) for every i. The
-    order of the rounds is random too, except that a single round is always the cycle of length M1.
+    The patterns are put in a random circle; round s adds the tasks (i, i + s) for every i. The order of the rounds is
+    random too, except that the first is always the cycle of length M1.
 
     >>> tasks = uniform_cover(n_idr=6, rounds=3, seed=0)
     >>> len(tasks), sorted(a for a, b in tasks) == sorted(b for a, b in tasks)
@@ -71,7 +67,7 @@ def uniform_cover(n_idr: int, rounds: int, seed: int) -> Tasks:
 
 
 def disjoint_cover(n_idr: int, cycle: int, seed: int) -> Tasks:
-    """M1 tasks that form disjoint cycles of one length (M1 must be a multiple of it); length 2 gives pairs both ways."""
+    """M1 tasks that form disjoint cycles of one length, a divisor of M1; length 2 gives pairs both ways."""
     require(cycle >= 2 and n_idr % cycle == 0, "cycle", cycle, f"a divisor of n_idr = {n_idr}, at least 2")
     order = _order(n_idr, seed)
     blocks = [order[i : i + cycle] for i in range(0, n_idr, cycle)]

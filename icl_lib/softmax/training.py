@@ -1,26 +1,23 @@
 """Training an ensemble: seeds and settings as one batched run of plain mini-batch SGD on the hinge loss."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
 
-from icl_lib.device import moved
 from icl_lib.rng import generator
-from icl_lib.softmax.descent import Ensemble, State, descend, stacked_patterns
+from icl_lib.softmax import fused
+from icl_lib.softmax.descent import Batches, Ensemble, Learner, State, Written, descend, stacked_patterns
 from icl_lib.softmax.model import ModelConfig, Params, backward, init_params
 from icl_lib.softmax.network import initialised
 from icl_lib.softmax.patterns import PatternConfig, Patterns
-from icl_lib.softmax.prompts import PromptConfig, Prompts, TaskTable, sample_prompts, task_table
+from icl_lib.softmax.prompts import CHUNK, PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks, check_tasks
 from icl_lib.validate import require, require_integer, require_members, require_number
-
-CHUNK = 8  # steps whose prompts are drawn together; part of the random stream, so not a setting
 
 
 def check_run(config: Any) -> None:
@@ -86,38 +83,36 @@ def initial_state(configs: Sequence[TrainConfig]) -> State:
     return State(0, initialised(init_params, configs), torch.zeros(len(configs), 0))
 
 
-def _draw(configs: Sequence[TrainConfig], tasks: TaskTable, n_prompts: int, purpose: str, step: int) -> Prompts:
-    p = configs[0].patterns
-    rules, seeds = [c.prompts for c in configs], [c.seed for c in configs]
-    return sample_prompts(rules, tasks, seeds, (p.n_idr, p.n_idi), n_prompts, purpose, step)
-
-
-def batches(
-    configs: Sequence[TrainConfig],
-    start: int,
-    device: torch.device,
-    change: Callable[[Prompts, int], Prompts] | None = None,
-) -> Iterator[Prompts]:
-    """The training batches from step ``start`` on, drawn on the CPU. Batch t depends on (seed, t) alone.
+def batches(configs: Sequence[TrainConfig], change: Callable[[Prompts, int], Prompts] | None = None) -> Batches:
+    """The training prompts, for ``descend``. Batch t depends on (seed, t) alone.
 
     Args:
         change: what to make of fresh prompts, ``CHUNK`` batches of them and the number of the chunk.
     """
-    tasks = task_table([c.tasks for c in configs])
-    size, n_fixed = configs[0].batch_size, configs[0].fixed_prompts
-    dataset = moved(_draw(configs, tasks, n_fixed, "dataset", 0), device) if n_fixed else None
-    member = torch.arange(len(configs), device=device)[:, None]
-    for step in count(start):
+    size, n_fixed, p = configs[0].batch_size, configs[0].fixed_prompts, configs[0].patterns
+    tasks, rules, seeds = (
+        task_table([c.tasks for c in configs]),
+        [c.prompts for c in configs],
+        [c.seed for c in configs],
+    )
+    draw = partial(sample_prompts, rules, tasks, seeds, (p.n_idr, p.n_idi))
+    dataset, member = draw(n_fixed, "dataset") if n_fixed else None, torch.arange(len(configs))[:, None]
+    pool: dict[int, Prompts] = {}  # of the chunk that was asked for last
+
+    def some(step: int, n_steps: int) -> Prompts:
         chunk, place = divmod(step, CHUNK)
-        if step == start or place == 0:
+        if chunk not in pool:
+            pool.clear()
             if dataset is None:
-                fresh = _draw(configs, tasks, CHUNK * size, "train", chunk)
-                pool = moved(change(fresh, chunk) if change else fresh, device)
+                fresh = draw(CHUNK * size, "train", chunk)
+                pool[chunk] = change(fresh, chunk) if change else fresh
             else:
-                gens = [generator(c.seed, "minibatch", chunk) for c in configs]
+                gens = [generator(seed, "minibatch", chunk) for seed in seeds]
                 rows = torch.stack([torch.randint(n_fixed or 1, (CHUNK * size,), generator=g) for g in gens])
-                pool = Prompts(*(part[member, rows.to(device)] for part in dataset))
-        yield Prompts(*(part[:, place * size : (place + 1) * size] for part in pool))
+                pool[chunk] = Prompts(*(part[member, rows] for part in dataset))
+        return Prompts(*(part[:, place * size : (place + n_steps) * size] for part in pool[chunk]))
+
+    return some
 
 
 def sgd(configs: Sequence[TrainConfig], start: Params) -> tuple[Params, Callable[[Params], None]]:
@@ -134,6 +129,13 @@ def sgd(configs: Sequence[TrainConfig], start: Params) -> tuple[Params, Callable
     return params, update
 
 
+def learner(configs: Sequence[TrainConfig], params: Params, patterns: Patterns) -> Learner:
+    """The compiled one; on a device that is no CPU, or in another precision, ``model.backward`` and SGD."""
+    if patterns.basis.device.type == "cpu" and params.w_o.dtype == torch.float32:
+        return fused.Learner(configs, params, patterns)
+    return Written(backward, sgd, configs, params, patterns)
+
+
 def train_steps(
     configs: Sequence[TrainConfig],
     state: State,
@@ -142,27 +144,25 @@ def train_steps(
     on_step: Callable[[Params], None] | None = None,
     device: torch.device | str | None = None,
 ) -> State:
-    """Take ``n_steps`` steps from ``state``; a resumed run ends where an uninterrupted one does.
+    """Take ``n_steps`` steps from ``state``.
+
+    A run that is resumed at a multiple of ``CHUNK`` steps ends where an uninterrupted one does; elsewhere, up to rounding.
 
     Args:
         on_step: sees the weights after each step; they change in the next one, so it must not keep them.
-        device: as of ``descend``.
-
-    Raises:
-        icl_lib.errors.Diverged: as ``descend``.
+        device: as of ``descend``, whose errors are raised.
     """
-    require(
-        len({c.shape() for c in configs}) == 1, "configs", "ensemble", "alike in shape: sizes, n_context, batch_size"
-    )
+    alike = len({c.shape() for c in configs}) == 1
+    require(alike, "configs", "ensemble", "alike in shape: sizes, n_context, batch_size")
     patterns = stacked_patterns(configs) if patterns is None else patterns
     seen = None if on_step is None else lambda step, params: on_step(params)
-    return descend(configs, state, n_steps, patterns, partial(batches, configs), backward, sgd, seen, device)
+    return descend(configs, state, n_steps, patterns, batches(configs), learner, seen, device)
 
 
 def train(
     configs: Sequence[TrainConfig],
     start: State | None = None,
-    every: int = 50,
+    every: int = 6 * CHUNK,
     on_progress: Callable[[State], None] | None = None,
     device: torch.device | str | None = None,
 ) -> Ensemble:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nbclient import NotebookClient
 
 from book import kernel
-from book.cells import are_saved
+from book.chapter import are_saved
 from book.identity import chapter_code
 from icl_lib.paths import root
 

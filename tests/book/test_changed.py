@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from icl_lib.softmax import cache, training
 from icl_lib.softmax.tasks import uniform_cover
-config = training.TrainConfig(tasks=uniform_cover(6, 3, 0), n_steps=4, batch_size=8)
+config = training.TrainConfig(tasks=uniform_cover(6, 3, 0), n_steps=12, batch_size=8)
 file = Path(training.__file__)
 def edit():
     text = file.read_text(encoding="utf-8")
@@ -34,7 +34,7 @@ def edited(*arguments):
     edit()
 if WHEN == "in between":
     cache.save_state = edited
-cache.trained([config], Path(sys.argv[1]), save_every=2)
+cache.trained([config], Path(sys.argv[1]), save_every=8)
 """
 
 

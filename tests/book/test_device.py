@@ -10,7 +10,8 @@ import nbformat
 import pytest
 import torch
 
-from book import cli, single, sweep, worker, workers
+from book import cli, sweep, workers
+from book import run as runs
 from book.gather import gather
 from book.registry import ChapterFile, find
 from icl_lib.validate import ConfigError
@@ -72,15 +73,15 @@ def test_points_of_a_sweep(chapter: ChapterFile, monkeypatch: pytest.MonkeyPatch
 
     asked: list[int] = []
 
-    def local(requests: list[worker.Request], jobs: int) -> object:
+    def local(requests: list[workers.Request], jobs: int) -> object:
         asked.append(jobs)
         for request in requests:
-            again = worker._request(worker.request_text(request))
+            again = workers._request(workers.request_text(request))
             assert again == request
-            yield request, worker.work_on(again)
+            yield request, workers.work_on(again)
 
     monkeypatch.setattr(workers, "local", local)
-    monkeypatch.setattr(worker, "check_device", lambda device: None)
+    monkeypatch.setattr(workers, "check_device", lambda device: None)
     found = sweep.run(there)
     assert asked == [1] and len(found.finished) == 1  # one point at a time on one GPU
     (key,) = found.finished
@@ -95,11 +96,11 @@ def test_points_of_a_sweep(chapter: ChapterFile, monkeypatch: pytest.MonkeyPatch
 
 
 def test_refused_before_anything_starts(chapter: ChapterFile, tmp_path: Path, two_gpus: None) -> None:
-    for start in (lambda d: single.run(chapter, {}, device=d), lambda d: sweep.plan(chapter, [], device=d)):
+    for start in (lambda d: runs.run(chapter, {}, device=d), lambda d: sweep.plan(chapter, [], device=d)):
         with pytest.raises(ConfigError, match=r"^T1: device='tpu': must be 'cpu', 'cuda' or 'cuda:N'$"):
             start("tpu")
     with pytest.raises(ConfigError, match=r"^T1: device='cuda:2': must be 'cpu' or 'cuda' or 'cuda:0' or 'cuda:1'$"):
-        single.run(chapter, {}, device="cuda:2")
+        runs.run(chapter, {}, device="cuda:2")
     with pytest.raises(ConfigError, match="^T1: device='cuda': must be 'cpu', this chapter trains nothing"):
         sweep.plan(find("T1", make_book(tmp_path / "other")), [], device="cuda")
     assert not (chapter.book / "_build").exists()

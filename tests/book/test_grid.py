@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from book.grid import combinations, grid_values
 from book.parameters import Parameter
 from book.registry import find
+from book.sweep import combinations, grid_values
 from icl_lib.validate import ConfigError
 
 

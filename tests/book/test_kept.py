@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from book import sweep
-from book.gather import gather
+from book.gather import gather, setting
 from book.registry import find
-from book.report import setting
 from icl_lib.validate import ConfigError
 from tests.book.toy import environment, finished, icl, make_book
 

@@ -11,12 +11,19 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from book.cli import pairs
 from book.notebooks import chapter_files
-from book.options import pairs
-from book.parameters import Parameter, check_values, load_table, notebook_parameters, parse_value, read_parameters
-from book.ranges import Range
+from book.parameters import (
+    Parameter,
+    Range,
+    check_values,
+    load_table,
+    notebook_parameters,
+    parse_value,
+    read_parameters,
+)
 from book.registry import chapters, find
-from book.single import run
+from book.run import run
 from icl_lib.paths import root
 from icl_lib.validate import ConfigError
 
@@ -215,7 +222,7 @@ def bad_texts(parameter: Parameter) -> list[str]:
 
 
 def test_whatever_is_typed_wrong_is_refused_by_name_and_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("book.single.compute", no_process)
+    monkeypatch.setattr("book.run.compute", no_process)
     monkeypatch.setattr(subprocess, "Popen", no_process)
     tried = 0
     for chapter in COMMITTED:

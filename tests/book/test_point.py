@@ -7,8 +7,8 @@ import pytest
 
 from book import sweep
 from book.gather import rows
-from book.point import code_digest
 from book.registry import find
+from book.run import code_digest
 from tests.book.toy import finished
 
 

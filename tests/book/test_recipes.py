@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from book import registry, sweep
-from book.options import pairs, parser
+from book.cli import pairs, parser
 from book.parameters import load_table
 from tests.book.test_verify import commit_outputs
 from tests.book.toy import LIBRARY, environment, icl, lines, make_book

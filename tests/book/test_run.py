@@ -12,12 +12,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from book import cli, single
+from book import cli
 from book import registry as books
-from book.page import html_page
-from book.point import Job, code_digest, read_record
-from book.progress import Progress, clock
-from book.story import headline
+from book import run as runs
+from book.render import headline, html_page
+from book.run import Job, code_digest, read_record
+from book.terminal import Progress, clock
 from icl_lib.validate import ConfigError
 from tests.book.toy import environment, icl, lines
 
@@ -138,8 +138,8 @@ def test_run_gives_notebook_page_results_and_provenance(book: Path, tmp_path: Pa
 
 def test_a_run_replaces_an_untouched_run_and_nothing_else(book: Path, tmp_path: Path) -> None:
     chapter, out = books.find("T1", book), tmp_path / "out"
-    single.run(chapter, {"alpha": 0.25}, out)
-    assert single.run(chapter, {"alpha": 0.5}, out).record["changed"] == {}
+    runs.run(chapter, {"alpha": 0.25}, out)
+    assert runs.run(chapter, {"alpha": 0.5}, out).record["changed"] == {}
     spoilt: list[tuple[str, Callable[[Path], object]]] = [
         ("notes.md", lambda folder: (folder / "notes.md").write_text("mine")),
         ("T1/curve.csv", lambda folder: (folder / "T1/curve.csv").write_text("seed,y\n0,9.9\n")),
@@ -154,7 +154,7 @@ def test_a_run_replaces_an_untouched_run_and_nothing_else(book: Path, tmp_path: 
         spoil(copy)
         before = {path: path.is_file() and path.read_bytes() for path in copy.rglob("*")}
         with pytest.raises(ConfigError, match="must be a new folder, .* is not as a run wrote it"):
-            single.run(chapter, {"alpha": 0.75}, copy)
+            runs.run(chapter, {"alpha": 0.75}, copy)
         assert {path: path.is_file() and path.read_bytes() for path in copy.rglob("*")} == before
 
 
@@ -166,20 +166,20 @@ def edit(file: Path, old: str, new: str) -> None:
 
 def test_a_run_that_was_only_looked_at_may_be_replaced(book: Path, tmp_path: Path) -> None:
     chapter, out = books.find("T1", book), tmp_path / "out"
-    single.run(chapter, {}, out)
+    runs.run(chapter, {}, out)
     (out / ".ipynb_checkpoints").mkdir()
     (out / ".ipynb_checkpoints/T1_toy-checkpoint.ipynb").write_text("{}")
     (out / "T1/.DS_Store").touch()
-    single.run(chapter, {"alpha": 0.25}, out)
+    runs.run(chapter, {"alpha": 0.25}, out)
     with pytest.raises(ConfigError, match="out='/': must be a folder in another one"):
-        single.run(chapter, {}, Path("/"))
+        runs.run(chapter, {}, Path("/"))
 
 
 def test_what_comes_into_the_folder_during_a_run_is_kept_and_so_is_the_run(book: Path, tmp_path: Path) -> None:
     chapter, out = books.find("T1", book), tmp_path / "out"
-    single.run(chapter, {"alpha": 0.25}, out)
-    with pytest.raises(single.RunFailed, match="notes.md is not as a run wrote it\n  the run is in ") as failed:
-        single.run(chapter, {"alpha": 0.5}, out, on_cell=lambda: (out / "notes.md").write_text("mine"))
+    runs.run(chapter, {"alpha": 0.25}, out)
+    with pytest.raises(runs.RunFailed, match="notes.md is not as a run wrote it\n  the run is in ") as failed:
+        runs.run(chapter, {"alpha": 0.5}, out, on_cell=lambda: (out / "notes.md").write_text("mine"))
     assert (out / "notes.md").read_text() == "mine"
     kept = Path(str(failed.value).rpartition(" is in ")[2])
     assert json.loads((kept / "T1/result.json").read_text())["clauses"]["slope"]["value"]["estimate"] == 0.5
@@ -188,18 +188,18 @@ def test_what_comes_into_the_folder_during_a_run_is_kept_and_so_is_the_run(book:
 def test_a_run_that_was_killed_while_it_replaced_another_lost_nothing(book: Path, tmp_path: Path) -> None:
     """Between the two renames the older run has no name of its own; whoever comes next gives it back."""
     chapter, out = books.find("T1", book), tmp_path / "out"
-    single.run(chapter, {"alpha": 0.25}, out)
+    runs.run(chapter, {"alpha": 0.25}, out)
     out.rename(tmp_path / ".out.replaced")
     (book / "no-0.5").touch()
-    with pytest.raises(single.RunFailed):
-        single.run(chapter, {}, out)
+    with pytest.raises(runs.RunFailed):
+        runs.run(chapter, {}, out)
     assert json.loads((out / "provenance.json").read_text())["changed"] == {"alpha": 0.25}
     assert {p.name for p in tmp_path.iterdir()} == {"book", "out", "out.failed.ipynb"}
     out.rename(tmp_path / "elsewhere")
     (tmp_path / ".out.replaced").mkdir()
     (tmp_path / ".out.replaced/notes.md").write_text("mine")  # a folder of that name that no run wrote is left alone
-    with pytest.raises(single.RunFailed):
-        single.run(chapter, {}, out)
+    with pytest.raises(runs.RunFailed):
+        runs.run(chapter, {}, out)
     assert not out.exists() and (tmp_path / ".out.replaced/notes.md").is_file()
     shutil.rmtree(tmp_path / ".out.replaced")
     (tmp_path / "elsewhere").rename(out)
@@ -208,7 +208,7 @@ def test_a_run_that_was_killed_while_it_replaced_another_lost_nothing(book: Path
     out.mkdir()
     (out / "notes.md").write_text("mine")  # what has come in the meantime does not take the older run's place
     with pytest.raises(ConfigError, match="notes.md"):
-        single.run(chapter, {}, out)
+        runs.run(chapter, {}, out)
     assert (tmp_path / ".out.replaced/provenance.json").is_file()
 
 

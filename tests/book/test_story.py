@@ -8,9 +8,8 @@ import nbformat
 import pytest
 
 from book import registry as books
-from book.page import html_page
 from book.registry import ChapterFile
-from book.story import tell
+from book.render import html_page, tell
 
 LEAD = "# T1 · A toy\n\n**Verdict: reproduced.** Flat.\n\n## The claim\n\nIt is flat.\n\n## Experiment\n\n### First\n\nLook at 300.\n\n```sh\n# no heading\n```"
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

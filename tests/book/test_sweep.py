@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from book import sweep, worker, workers
+from book import sweep, workers
 from book.registry import find
 from tests.book.kills import check
 from tests.book.toy import GRID, command, environment, finished, icl, lines
@@ -150,9 +150,9 @@ def test_a_disk_that_takes_nothing_is_not_the_points_failure(
             return f"cell 3, In [2]: OSError: [Errno {number}] {os.strerror(number)}: 'curve.csv'"
         raise OSError(number, os.strerror(number), str(work))
 
-    monkeypatch.setattr(worker, "compute", compute)
+    monkeypatch.setattr(workers, "compute", compute)
     plan = sweep.plan(find("T1", shared), [], out=tmp_path / "sweep")
-    outcome = worker.work_on(worker.Request(plan.jobs[0], str(plan.folder)))
+    outcome = workers.work_on(workers.Request(plan.jobs[0], str(plan.folder)))
     assert outcome.kind == "stopped" and outcome.error.startswith(os.strerror(number) + ": ")
     assert not list(tmp_path.rglob("failed/*")) and not list(tmp_path.rglob("work/*"))
     assert sweep.state(plan.folder, plan.jobs).missing == [plan.jobs[0]]
@@ -163,8 +163,8 @@ def test_a_process_that_ends_before_it_reads_is_a_killed_point(shared: Path, mon
     (job,), running = sweep.plan(find("T1", shared), []).jobs, set()
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     monkeypatch.setattr(workers, "request_text", lambda request: f"{[process.wait() for process in running]}\n")
-    outcome = workers.run_point(worker.Request(job, "nowhere"), running)
-    assert outcome == worker.Outcome("killed", "its process ended with status 1")
+    outcome = workers.run_point(workers.Request(job, "nowhere"), running)
+    assert outcome == workers.Outcome("killed", "its process ended with status 1")
 
 
 def test_other_sweeps_and_other_folders(shared: Path, tmp_path: Path, uninterrupted: str) -> None:
@@ -219,18 +219,6 @@ def test_what_lies_in_a_folder_and_is_not_written_over_is_left_alone(book: Path,
     (out / "sweep.json").unlink()  # as it is told where that file is damaged
     again = icl(book, *arguments)
     assert again.returncode == 0 and not again.stderr and (out / "slurm-1.out").read_text() == "log"
-
-
-def test_a_sweep_of_version_01_keeps_its_table(book: Path, tmp_path: Path) -> None:
-    """There table.json holds nothing but the digest of the results."""
-    out = tmp_path / "sweep"
-    finished(sweep.plan(find("T1", book), ["alpha=0.25,0.5"], out=out))
-    arguments = ("sweep", "T1", "--grid", "alpha=0.25,0.5", "--out", out)
-    assert icl(book, *arguments).returncode == 0
-    digest = json.loads((out / "table.json").read_text())["results"]
-    (out / "table.json").write_text(json.dumps(digest))
-    (out / "table.csv").write_text("mine")
-    assert icl(book, *arguments).returncode == 0 and table(out) == "mine"
 
 
 def test_results_of_other_code_are_named_and_their_table_goes_with_them(book: Path, tmp_path: Path) -> None:

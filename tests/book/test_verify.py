@@ -10,7 +10,7 @@ from nbformat import v4
 from book import verify as verify_module
 from book.compare import code_cells
 from book.registry import cell_count, find, reduced
-from book.single import run
+from book.run import run
 from tests.book.toy import KERNEL, icl, lines
 
 

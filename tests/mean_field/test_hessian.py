@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch.func import grad, jacrev
 
-from icl_lib.mean_field import endpoints, hessian
-from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.erf_sum import sigmoid
+from icl_lib.mean_field import hessian
+from icl_lib.mean_field.critical_points import polish
 from icl_lib.mean_field.hessian import exact_loss, extreme_eigenvalues, gradient_and_hessian
-from icl_lib.mean_field.kernels import Kernel
+from icl_lib.mean_field.kernels import Erf, Kernel, sigmoid
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, member, stack, teachers
 
 
@@ -39,7 +38,7 @@ def test_members_in_blocks_are_members_at_once(monkeypatch: pytest.MonkeyPatch) 
     for block, n_blocks in ((hessian.BLOCK, 1), (2 * (n * (k + d)) ** 2, 3), (1, 5)):
         monkeypatch.setattr(hessian, "BLOCK", block)
         assert len(list(hessian.dense_blocks(kernel, teacher, mu))) == n_blocks
-        ends, table = endpoints.polish(kernel, member(teacher, 0), mu, n_steps=5)
+        ends, table = polish(kernel, member(teacher, 0), mu, n_steps=5)
         numbers = ends.a, torch.tensor(table["loss"]), torch.tensor(table["curvature"])
         found.append((extreme_eigenvalues(kernel, teacher, mu), *numbers))
     for one in found[1:]:

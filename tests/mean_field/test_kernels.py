@@ -6,13 +6,21 @@ import mpmath
 import pytest
 import torch
 from torch import Tensor
+from torch.func import grad, jvp
 
-from icl_lib.mean_field import kernels
-from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.erf_sum import SIGMOID_ERRORS, sigmoid, tanh
-from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.relu import ReLU
-from icl_lib.mean_field.sampled import Sampled, gaussian_inputs
+from icl_lib.mean_field.kernels import (
+    SIGMOID_ERRORS,
+    Erf,
+    ErfSum,
+    Kernel,
+    ReLU,
+    Sampled,
+    Zonal,
+    gaussian_inputs,
+    sigmoid,
+    tanh,
+)
+from icl_lib.mean_field.kernels.base import check_pairs
 from icl_lib.rng import generator
 from icl_lib.validate import ConfigError
 
@@ -130,20 +138,43 @@ def test_gradient_against_finite_differences(name: str) -> None:
     assert (exact - numeric).norm() < 1e-9 * exact.norm()
 
 
-@pytest.mark.parametrize("kind", [Erf, ReLU])
+@pytest.mark.parametrize("kernel", [Erf(), ReLU()])
+@pytest.mark.parametrize("n", [1, 7, 8, 63, 64, 65, 130])
+@pytest.mark.parametrize("m", [None, 1, 9, 64, 129])
+def test_sizes_around_a_block(kernel: Zonal, n: int, m: int | None) -> None:
+    """Parts of a block and several blocks, and rows that are no multiple of what the processor takes at a time."""
+    w = normal(2, n, 3)
+    v = w if m is None else normal(2, m, 3, seed=1)
+    left, right = normal(2, n, 2, seed=2), normal(2, v.shape[1], 2, seed=3)
+    assert torch.allclose(kernel.products(w, v, right), kernel.gram(w, v) @ right, rtol=1e-12, atol=1e-12)
+    one_by_one = torch.cat([kernel.gradient(w[:, i : i + 1], v, left[:, i : i + 1], right) for i in range(n)], 1)
+    assert torch.allclose(kernel.gradient(w, v, left, right), one_by_one, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("kernel", [Erf(), sigmoid(3)])
+@pytest.mark.parametrize("n", [5, 70])
 @pytest.mark.parametrize("same", [False, True])
-@pytest.mark.parametrize("small", [0, kernels.SMALL])
-def test_blocks_change_nothing(kind: type, same: bool, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a member is done block by block, and where several are done as a whole."""
-    monkeypatch.setattr(kernels, "SMALL", small)
-    w = normal(2, 23, 4)
-    v = w if same else normal(2, 37, 4, seed=1)
-    left, right = normal(2, 23, 3, seed=2), normal(2, v.shape[1], 3, seed=3)
-    whole = kind(block=64)
-    for block in (1, 5, 8, 23):
-        assert torch.allclose(kind(block).products(w, v, right), whole.products(w, v, right), rtol=1e-12, atol=1e-12)
-        parts = kind(block).gradient(w, v, left, right)
-        assert torch.allclose(parts, whole.gradient(w, v, left, right), rtol=1e-12, atol=1e-12)
+def test_how_products_and_gradients_move(kernel: Erf | ErfSum, n: int, same: bool) -> None:
+    """Against autograd's derivative along the same direction of the kernel written out."""
+    m = n if same else 9
+    w, left, d_w, d_left = normal(2, n, 3), normal(2, n, 2, seed=2), normal(2, n, 3, seed=4), normal(2, n, 2, seed=5)
+    v, d_v = (w, d_w) if same else (normal(2, m, 3, seed=1), normal(2, m, 3, seed=6))
+    right, d_right = normal(2, m, 2, seed=3), normal(2, m, 2, seed=7)
+
+    def gradient(w: Tensor, v: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        return grad(lambda moving: ((left @ right.mT) * kernel.gram(moving, v)).sum())(w)
+
+    expected = jvp(lambda w, v, r: kernel.gram(w, v) @ r, (w, v, right), (d_w, d_v, d_right))[1]
+    assert torch.allclose(kernel.d_products(w, v, right, d_w, d_v, d_right), expected, rtol=1e-11, atol=1e-11)
+    expected = jvp(gradient, (w, v, left, right), (d_w, d_v, d_left, d_right))[1]
+    found = kernel.d_gradient(w, v, left, right, d_w, d_v, d_left, d_right)
+    assert torch.allclose(found, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_single_precision_is_refused() -> None:
+    w = normal(1, 3, 4).float()
+    with pytest.raises(ConfigError, match="float32"):
+        Erf().products(w, w, w)
 
 
 def test_samples_in_blocks() -> None:
@@ -200,3 +231,16 @@ def test_works_without_gradients(name: str) -> None:
     found = kernel.gradient(moving, moving, asked, asked), kernel.products(moving, moving, asked)
     assert not any(t.requires_grad for t in found)
     assert all(torch.allclose(x, y, rtol=1e-12, atol=1e-13) for x, y in zip(found, expected, strict=True))
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    """What all products and gradients ask first; in the tests, the annotations would refuse them before."""
+    w, v, left, right = normal(2, 5, 4), normal(2, 6, 4, seed=1), normal(2, 5, 3), normal(2, 6, 3)
+    check_pairs(w, v, right)
+    check_pairs(w, v, right, left)
+    for bad in ((w, v[..., :3], right), (w, v, right[:, :4]), (w[:1], v, right)):
+        with pytest.raises(ConfigError, match="w, v, right, left"):
+            check_pairs(*bad)
+    for wrong in (left[..., :2], left[:, :4], left[:1]):
+        with pytest.raises(ConfigError, match="w, v, right, left"):
+            check_pairs(w, v, right, wrong)

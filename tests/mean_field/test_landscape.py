@@ -7,33 +7,22 @@ import torch
 from torch import Tensor
 
 from icl_lib.mean_field import hessian
-from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.erf_sum import sigmoid, tanh
 from icl_lib.mean_field.hessian import exact_loss, extreme_eigenvalues, hessian_kernel, hessian_product
-from icl_lib.mean_field.kernels import Kernel
-from icl_lib.mean_field.landscape import (
-    NonFinite,
-    covariances,
-    escape_rotation,
-    first_variation,
-    homotopy,
-    loss,
-    loss_at,
-    velocity,
-)  # fmt: skip
+from icl_lib.mean_field.kernels import Erf, Kernel, ReLU, Sampled, gaussian_inputs, sigmoid, tanh
+from icl_lib.mean_field.landscape import covariances, first_variation, loss, loss_at, velocity
 from icl_lib.mean_field.measure import (
     InitConfig,
+    NonFinite,
     Particles,
     SingularCovariance,
     TeacherConfig,
     initial_particles,
     member,
     teachers,
-)  # fmt: skip
-from icl_lib.mean_field.relu import ReLU
-from icl_lib.mean_field.sampled import Sampled, gaussian_inputs
+)
 from icl_lib.rng import generator
 from icl_lib.validate import ConfigError
+from studies.K3 import escape_rotation, homotopy
 
 D, K, SPECTRUM = 6, 3, (2.0, 0.5, 1.0)
 KERNELS: dict[str, Kernel] = {
@@ -175,7 +164,7 @@ def test_members_and_splitting() -> None:
         )
     halves = Particles(torch.cat([mu.a] * 2, 1), torch.cat([mu.w] * 2, 1), torch.cat([mu.p / 2] * 2, 1))
     assert torch.allclose(velocity(Erf(), teacher, halves).w[:, :8], together.w, rtol=1e-9, atol=1e-12)
-    again = velocity(Erf(block=3), teacher, mu, covariances(Erf(), teacher, mu).c)
+    again = velocity(Erf(), teacher, mu, covariances(Erf(), teacher, mu).c)
     assert torch.allclose(again.w, together.w, rtol=1e-10, atol=1e-13)
 
 

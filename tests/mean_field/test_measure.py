@@ -5,9 +5,7 @@ import math
 import pytest
 import torch
 
-from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.erf_sum import sigmoid, tanh
-from icl_lib.mean_field.kernels import Kernel
+from icl_lib.mean_field.kernels import Erf, Kernel, ReLU, Sampled, gaussian_inputs, sigmoid, tanh
 from icl_lib.mean_field.measure import (
     InitConfig,
     Particles,
@@ -21,8 +19,6 @@ from icl_lib.mean_field.measure import (
     teachers,
     uniform,
 )  # fmt: skip
-from icl_lib.mean_field.relu import ReLU
-from icl_lib.mean_field.sampled import Sampled, gaussian_inputs
 from icl_lib.rng import generator
 from icl_lib.validate import ConfigError
 

@@ -14,10 +14,9 @@ import icl_lib.mean_field.runs as runs_module
 from icl_lib import store
 from icl_lib.errors import Diverged
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig
-from icl_lib.mean_field.regression import PromptConfig
+from icl_lib.mean_field.prompts import PromptConfig
 from icl_lib.mean_field.runs import load_run, run_key, save_run, trained, trained_one
-from icl_lib.mean_field.train_features import Trained, train, train_one
-from icl_lib.mean_field.training import TrainConfig
+from icl_lib.mean_field.training import TrainConfig, Trained, train, train_one
 from icl_lib.validate import ConfigError
 
 D, K = 3, 2
@@ -82,16 +81,19 @@ def test_a_folder_that_can_only_be_read_serves_what_is_complete(
         trained([replace(BASE, seed=7)], 2, 1, tmp_path)
 
 
-def test_interrupted_run_goes_on(tmp_path: Path, epochs: list[int]) -> None:
+def test_interrupted_run_goes_on(tmp_path: Path, epochs: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     class Stop(Exception):
         pass
 
-    def stop(config: TrainConfig, state: object) -> None:
-        if state.epoch == 2:  # type: ignore[attr-defined]
+    def stop(path: Path, run: runs_module.Run, key: str) -> None:
+        save_run(path, run, key)
+        if run[0].epoch == 2:
             raise Stop
 
-    with pytest.raises(Stop):
-        trained([BASE], 2, 1, tmp_path, stop)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs_module, "save_run", stop)
+        with pytest.raises(Stop):
+            trained([BASE], 2, 1, tmp_path)
     assert_same(trained([BASE], 2, 1, tmp_path), train([BASE], 2))
     assert epochs == [0, 1, 2]
 

@@ -6,7 +6,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from book.page import html_page
+from book.render import html_page
 from tests.pages.axe import violations
 from tests.pages.conftest import Visit
 

@@ -10,7 +10,7 @@ import pytest
 
 from book import registry
 from book.claims import load_claims
-from book.options import pairs, parser
+from book.cli import pairs, parser
 
 SHAPE = [  # the headings of every claim's chapter, in this order; others may begin like these, and have more to say
     "The claim",

@@ -42,12 +42,16 @@ def test_links_and_anchors_resolve(html: Path) -> None:
 
 
 def test_names_in_code_lead_to_the_library(html: Path) -> None:
+    """Where they are imported, and as methods of what an earlier cell has made."""
     for notebook in sorted(Path("chapters").glob("*/[KL]*_*.ipynb")):
         page = soup(html / notebook.with_suffix(".html"))
-        links = {(link.text, link["title"], urldefrag(link["href"])[1]) for link in page.select("pre a.code-link")}
-        assert ("Chapter", "book.chapter.Chapter", "book.chapter.Chapter") in links, notebook
-        assert ("chapter.record", "book.chapter.Chapter.record", "book.chapter.Chapter.record") in links, notebook
-        assert all(title == anchor or anchor == f"module-{title}" for _, title, anchor in links)
+        found = {
+            (link.text, link["title"], urldefrag(link["href"])[1])
+            for link in page.select("pre a.sphinx-codeautolink-a[title]")
+        }
+        assert ("Chapter", "book.chapter.Chapter", "book.chapter.Chapter") in found, notebook
+        assert ("chapter.record", "book.chapter.Chapter.record", "book.chapter.Chapter.record") in found, notebook
+        assert all(anchor in (title, f"module-{title}") for _, title, anchor in found)
 
 
 def test_search_leads_to_a_page(html: Path, visit: Visit) -> None:

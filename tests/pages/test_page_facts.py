@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 from docutils import nodes
 
 from _ext.page_facts import counts
-from book import rounding
+from book import words
 from book.claims import load_claims
 from book.registry import chapters
 from book.scoreboard import PAPERS, scoreboard
@@ -50,8 +50,8 @@ def test_a_chapter_says_what_the_ledger_and_the_records_say(html: Path, name: st
         else:
             assert facts[:2] == [f"Claim {claim.id}", f"{PAPERS[claim.paper]}, {claim.where}"]
         assert seeds and f"{seeds[1]} seeds" in facts
-        moved = rounding.moves(Path.cwd(), claim.id)
-        named = [name for name, move in moved.items() if move > rounding.LEVEL]
+        moved = words.moves(Path.cwd(), claim.id)
+        named = [name for name, move in moved.items() if move > words.LEVEL]
         assert [fact.partition(":")[0] for fact in facts if "rounding" in fact] == (
             [f"rounding moves {max(named, key=lambda name: moved[name])}"]
             if named

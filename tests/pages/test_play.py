@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from icl_lib.mean_field.erf import Erf
+from icl_lib.mean_field.critical_points import SaddleConfig, saddle
 from icl_lib.mean_field.flows import FlowConfig, flow, start
+from icl_lib.mean_field.kernels import Erf
 from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import Particles, TeacherConfig, teachers
-from icl_lib.mean_field.saddles import SaddleConfig, saddle
 from icl_lib.softmax.floors import exact_counts
 from icl_lib.softmax.model import Params, forward
 from icl_lib.softmax.patterns import Patterns, build_patterns, out_of_domain, stack_patterns

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import torch
 
 from icl_lib.device import VARIABLE, compute_device
 from icl_lib.provenance import moving, versions
-from icl_lib.softmax import cache, curves, deep, descent, gpt, layers, model, stack, training
+from icl_lib.softmax import cache, curves, deep, descent, fused, model, network, training
 from icl_lib.softmax.assumptions import Assumptions, train_under
 from icl_lib.softmax.cache import ensemble_key, trained
 from icl_lib.softmax.deep import DeepConfig, train_deep, trained_deep
+from icl_lib.softmax.descent import Written
 from icl_lib.softmax.gpt import GPTConfig
 from icl_lib.softmax.model import ModelConfig, Params
 from icl_lib.softmax.patterns import PatternConfig
@@ -26,6 +28,8 @@ from icl_lib.softmax.tasks import all_tasks, uniform_cover
 from icl_lib.softmax.training import TrainConfig, initial_state, train_steps
 from icl_lib.validate import ConfigError
 from studies import Q4 as linear_attention
+from studies.L2 import steps_to_reach
+from studies.L9 import mass_history
 from tests.softmax.pretend import GPU, MixedDevices, OnGpu, pretend_gpu
 
 BASE = TrainConfig(
@@ -70,6 +74,13 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     return use
 
 
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU, too, trains by what a GPU would: the written-out backward pass."""
+    monkeypatch.setattr(fused, "Learner", partial(Written, model.backward, training.sgd))
+
+
+@pytest.mark.usefixtures("written")
 @pytest.mark.parametrize("configs", [CONFIGS, OLD], ids=["fresh prompts", "fixed prompts"])
 def test_the_model(configs: list[TrainConfig], gpu: Callable[[], Any]) -> None:
     here, states, weights = training.train(configs), [], []
@@ -106,6 +117,7 @@ def test_changed_data(backward: Callable[..., Any], gpu: Callable[[], Any]) -> N
     assert len([name for name in done if "bmm" in name]) >= 5 * BASE.n_steps
 
 
+@pytest.mark.usefixtures("written")
 def test_what_measures_while_training(gpu: Callable[[], Any]) -> None:
     """Learning curves, steps to a loss, attention layer by layer: all that trains without the cache, too."""
     tasks = [all_tasks(4)] * 3
@@ -114,8 +126,8 @@ def test_what_measures_while_training(gpu: Callable[[], Any]) -> None:
         reach = [dataclasses.replace(c, n_steps=24, train_attention=True) for c in CONFIGS]
         return [
             curves.learning_curve(CONFIGS, tasks, BASE.prompts, 4, 50),
-            curves.steps_to_reach(reach, tasks, BASE.prompts, [0.9, 0.01]),
-            layers.mass_history(GPTS, tasks[:2], BASE.prompts, 1)[0],
+            steps_to_reach(reach, tasks, BASE.prompts, [0.9, 0.01]),
+            mass_history(GPTS, tasks[:2], BASE.prompts, 1)[0],
         ]
 
     here = measured()
@@ -126,6 +138,7 @@ def test_what_measures_while_training(gpu: Callable[[], Any]) -> None:
         pd.testing.assert_frame_equal(one, two, check_exact=True)
 
 
+@pytest.mark.usefixtures("written")
 def test_the_cache(tmp_path: Path, gpu: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """What was trained elsewhere has a name of its own, and is read like everything else."""
     here, here_deep = trained(CONFIGS, tmp_path), trained_deep(STACKS, tmp_path)
@@ -144,7 +157,7 @@ def test_the_cache(tmp_path: Path, gpu: Callable[[], Any], monkeypatch: pytest.M
 @pytest.mark.parametrize("left", [Prompts, Params, "patterns", "tables", "result"])
 def test_what_is_left_behind_is_found(left: Any, gpu: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests above can fail: each of the moves left out is seen."""
-    real, tables = training.moved, model._tables
+    real, tables = descent.moved, model._tables
 
     def forgetful(tensors: Any, device: Any) -> Any:
         forgets = device == "cpu" if left == "result" else device == GPU and type(tensors) is left
@@ -157,8 +170,7 @@ def test_what_is_left_behind_is_found(left: Any, gpu: Callable[[], Any], monkeyp
         found = tables(params, patterns, prompts)
         return found._replace(asked=torch.zeros(found.asked.shape).scatter_(2, prompts.query_parts, 1.0))
 
-    for module in (training, descent):
-        monkeypatch.setattr(module, "moved", forgetful)
+    monkeypatch.setattr(descent, "moved", forgetful)
     if left in ("patterns", "tables"):
         wrong = with_patterns_of_the_cpu if left == "patterns" else with_a_table_of_the_cpu
         monkeypatch.setattr(model, "_tables", wrong)
@@ -170,13 +182,13 @@ def test_what_is_left_behind_is_found(left: Any, gpu: Callable[[], Any], monkeyp
                 train_steps(CONFIGS, initial_state(CONFIGS), 1)
 
 
-@pytest.mark.parametrize("net", [gpt, stack])
+@pytest.mark.parametrize("configs", [GPTS, STACKS])
 def test_a_forgotten_table_of_several_layers_is_found(
-    net: Any, gpu: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+    configs: list[DeepConfig], gpu: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(net, "codes_of", lambda prompts, n: torch.zeros(*prompts.label.shape, n))
+    monkeypatch.setattr(network, "codes_of", lambda prompts, n: torch.zeros(*prompts.label.shape, n))
     with gpu(), pytest.raises(MixedDevices):
-        train_deep(GPTS if net is gpt else STACKS)
+        train_deep(configs)
 
 
 def test_random_numbers_of_the_gpu_are_refused_by_the_pretended_one() -> None:

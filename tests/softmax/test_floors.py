@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_lib.softmax.floors import bayes_floor, exact_alpha, exact_counts, needed_context, vote_floor
+from icl_lib.softmax.floors import bayes_floor, exact_alpha, exact_counts, vote_floor
 from icl_lib.validate import ConfigError
 
 Prompt = tuple[tuple[int, int], ...]  # (pattern, label) of each context
@@ -126,15 +126,6 @@ def test_exact_counts_fit(alpha: float, length: int) -> None:
     assert 0 <= n_partner <= n_query and n_query + n_partner <= length
 
 
-@pytest.mark.parametrize("floor", [vote_floor, bayes_floor])
-@pytest.mark.parametrize(("alpha", "threshold"), [(0.3, 0.05), (0.8, 0.01), (1.0, 0.3), (0.5, 0.5)])
-def test_needed_context(floor, alpha: float, threshold: float) -> None:  # type: ignore[no-untyped-def]
-    needed = needed_context(alpha, 6, threshold, floor)
-    assert all(floor(alpha, length, 6, "independent") <= threshold for length in range(needed, needed + 15))
-    assert needed == 1 or floor(alpha, needed - 1, 6, "independent") > threshold
-    assert needed_context(alpha, 6, threshold, floor, "exact") == 1
-
-
 def test_numpy_arguments() -> None:
     assert bayes_floor(np.float64(0.6), np.int64(8), np.int64(6)) == bayes_floor(0.6, 8, 6)  # type: ignore[arg-type]
 
@@ -156,13 +147,9 @@ def test_refuses(floor, arguments: tuple, message: str) -> None:  # type: ignore
         floor(*arguments)
 
 
-def test_refuses_what_takes_too_long_and_what_never_ends() -> None:
+def test_refuses_what_takes_too_long() -> None:
     with pytest.raises(ConfigError, match="n_context=140: must be shorter"):
         bayes_floor(0.5, 140, 8)
-    with pytest.raises(ConfigError, match="threshold=0: must be in"):
-        needed_context(0.5, 6, 0)
-    with pytest.raises(ConfigError, match="alpha=0: must be in .*1/2 at every length"):
-        needed_context(0, 6, 0.1)
 
 
 def test_exact_prompts_say_which_fraction_they_really_have() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpt2 import gpt2_model
-from icl_lib.softmax import gpt
+from icl_lib.softmax import gpt, network
 from icl_lib.softmax.gpt import GPTConfig, GPTParams, backward, forward, init_gpt
 from icl_lib.softmax.patterns import PatternConfig, Patterns, draw_patterns, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
@@ -86,7 +86,7 @@ def test_forward_and_gradient_against_the_definition(config: GPTConfig, monkeypa
     expected = torch.autograd.grad(loss, leaves)
     assert output.abs().max() > 0.1
     for size in (128, 2):
-        monkeypatch.setattr(gpt, "SLICE", size)
+        monkeypatch.setattr(network, "SLICE", size)
         act, grad = backward(params, patterns, prompts)
         assert torch.allclose(act.output, output, atol=1e-10)
         assert torch.allclose(act.by_layer, by_layer, atol=1e-10)
@@ -163,8 +163,8 @@ def test_tokens_see_only_what_came_before() -> None:
     for label in (prompts.label, prompts.label * torch.tensor([1, 1, 1, -1, 1, 1])):
         tape: list[tuple[Tensor, ...]] = []
         maps = gpt._fold(params, patterns).of_member(0)
-        codes = gpt.codes_of(Prompts(*(x[0] for x in prompts._replace(label=label))), len(maps.table))
-        gpt.forward_pass(maps, codes, config.heads, tape)
+        codes = network.codes_of(Prompts(*(x[0] for x in prompts._replace(label=label))), len(maps.table))
+        gpt.forward_pass(maps, codes, tape)
         seen.append([saved[0].view(5, 7, -1) for saved in tape[:5]])  # what goes into attention and MLP of each layer
     for one, two in zip(*seen, strict=True):
         if one.shape[2] == 8:  # all tokens; the MLP of the last layer sees the query alone

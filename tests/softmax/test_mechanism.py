@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from icl_lib.softmax.curves import snapshots
 from icl_lib.softmax.evaluation import evaluate_params
 from icl_lib.softmax.mechanism import (
     activity,
@@ -16,7 +17,6 @@ from icl_lib.softmax.mechanism import (
     mass_of_gap,
     neurons,
     score_gap,
-    snapshots,
 )
 from icl_lib.softmax.model import ModelConfig, Params
 from icl_lib.softmax.patterns import PatternConfig, draw_patterns, stack_patterns
@@ -63,13 +63,13 @@ def test_growth_at_the_start_is_known() -> None:
 
 
 def test_snapshots_are_the_training_run() -> None:
-    taken = snapshots(CONFIGS, 10)
-    assert list(taken.params) == [0, 10, 20, 25] and taken.seeds == [0, 3]
+    taken = snapshots(CONFIGS, 8)
+    assert list(taken.params) == [0, 8, 16, 24, 25] and taken.seeds == [0, 3]
     full = train(CONFIGS)
     for mine, theirs in zip(taken.params[25], full.params, strict=True):
         assert torch.equal(mine, theirs)
-    at_ten = train([dataclasses.replace(c, n_steps=10) for c in CONFIGS]).params
-    assert torch.equal(taken.params[10].w_o, at_ten.w_o), "a snapshot must not change while training goes on"
+    at_eight = train([dataclasses.replace(c, n_steps=8) for c in CONFIGS]).params
+    assert torch.equal(taken.params[8].w_o, at_eight.w_o), "a snapshot must not change while training goes on"
 
 
 def test_neurons_of_known_weights() -> None:

@@ -272,3 +272,22 @@ def test_members_must_agree() -> None:
     for other in (PromptConfig(n_context=4), PromptConfig(n_context=5, reading="exact")):
         with pytest.raises(ConfigError, match="alike in n_context and reading"):
             sample_prompts([PromptConfig(n_context=5), other], task_table([all_tasks(6)] * 2), [0, 1], (6, 24), 3, "x")
+
+
+def test_two_patterns_leave_none_for_other_contexts() -> None:
+    tasks = task_table([((0, 1),)])
+    for rule in (PromptConfig(0.8, 5), PromptConfig(0.4, 5, reading="exact")):
+        with pytest.raises(ConfigError, match="n_patterns=2"):
+            sample_prompts([rule], tasks, [0], (2, 5), 10, "eval")
+    for rule in (PromptConfig(1.0, 6), PromptConfig(1.0, 6, reading="exact")):
+        prompts = sample_prompts([rule], tasks, [0], (2, 5), 50, "eval")
+        assert set(prompts.parts[:, :, 0].flatten().tolist()) == {0, 1}
+
+
+def test_one_rule_serves_all_seeds_and_other_numbers_are_refused() -> None:
+    rule, tasks = PromptConfig(0.8, 5), task_table([((0, 1),)] * 3)
+    one, three = (sample_prompts(rules, tasks, [0, 1, 2], (4, 5), 10, "eval") for rules in ([rule], [rule] * 3))
+    assert all(torch.equal(x, y) for x, y in zip(one, three, strict=True))
+    for rules, seeds in (([rule] * 2, [0, 1, 2]), ([rule] * 2, [0, 1])):
+        with pytest.raises(ConfigError, match="configs, tasks"):
+            sample_prompts(rules, tasks, seeds, (4, 5), 10, "eval")

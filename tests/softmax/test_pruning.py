@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import icl_lib.softmax.evaluation as evaluate_module
-from icl_lib.softmax.evaluation import evaluate
+from icl_lib.softmax.evaluation import NonFinite, evaluate
 from icl_lib.softmax.model import ModelConfig, Params, forward
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
@@ -102,3 +102,29 @@ def test_a_mask_of_another_shape_is_refused() -> None:
     wrong = torch.ones(2, 1, 9, dtype=torch.bool)
     with pytest.raises(ConfigError, match="kept="):
         evaluate_pruned(ENSEMBLE.params, ENSEMBLE.patterns, [1, 5], [all_tasks(4)] * 2, TEST, wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("tasks", [all_tasks(4)], "tasks=1: must be one entry per seed, 2"),
+        ("tasks", [((0, 9),)] * 2, "tasks"),
+        ("seeds", [1], "params=2: must be one entry per seed, 1"),
+    ],
+)
+def test_pruned_evaluation_refuses_what_is_not_one_entry_a_member(name: str, value: object, message: str) -> None:
+    given = {"seeds": [1, 5], "tasks": [all_tasks(4)] * 2, name: value}
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        evaluate_pruned(
+            ENSEMBLE.params, ENSEMBLE.patterns, prompts=PromptConfig(n_context=6), n_prompts=5,
+            kept=torch.ones(2, 1, 10, dtype=torch.bool), **given,
+        )  # fmt: skip
+
+
+def test_a_member_that_is_not_finite_has_no_pruned_error() -> None:
+    broken = ENSEMBLE.params._replace(a=ENSEMBLE.params.a * torch.tensor([[1.0], [torch.nan]]))
+    with pytest.raises(NonFinite, match="^member 1, seed 5: outputs are not finite$"):
+        evaluate_pruned(
+            broken, ENSEMBLE.patterns, [1, 5], [all_tasks(4)] * 2, PromptConfig(n_context=6),
+            torch.ones(2, 1, 10, dtype=torch.bool), 5,
+        )  # fmt: skip

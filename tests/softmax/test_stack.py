@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from icl_lib.softmax import model, stack
+from icl_lib.softmax import model, network
 from icl_lib.softmax.patterns import PatternConfig, Patterns, draw_patterns, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.stack import StackConfig, StackParams, backward, forward, init_stack
@@ -63,7 +63,7 @@ def test_forward_and_gradient_against_the_formula(depth: int, monkeypatch: pytes
     output, by_layer, neurons = (torch.stack([torch.stack([r[i] for r in row]) for row in found]) for i in range(3))
     expected = torch.autograd.grad((1 - prompts.target * output).relu().mean(1).sum(), leaves[:3], allow_unused=True)
     for size in (128, 3):
-        monkeypatch.setattr(stack, "SLICE", size)
+        monkeypatch.setattr(network, "SLICE", size)
         act, grad = backward(params, patterns, prompts)
         assert torch.allclose(act.output, output, atol=1e-12)
         assert torch.allclose(act.by_layer, by_layer, atol=1e-12)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from icl_lib.mean_field.erf import Erf
+from icl_lib.mean_field.critical_points import SaddleConfig, saddle
+from icl_lib.mean_field.kernels import Erf
 from icl_lib.mean_field.landscape import first_variation
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers
-from icl_lib.mean_field.saddles import SaddleConfig, saddle
 from icl_lib.rng import generator
 from studies.K3 import READINGS, examine, gradient_anywhere, random_saddle
 

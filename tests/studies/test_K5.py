@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flows import FlowConfig, flow, start
+from icl_lib.mean_field.kernels import Erf
 from icl_lib.mean_field.landscape import covariances, first_variation, loss
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, stack, teachers
 from icl_lib.validate import ConfigError
-from studies.K5 import atomic_reference, chain, density_ratio, mixture, velocity_in_a
+from studies.K5 import atomic_reference, chain, density_ratio, log_ratio, mixture, velocity_in_a
 
 TEACHER = teachers([TeacherConfig("random", 6, 5, 2, 2.0, (1.0, 0.7), 3)], Erf())
 INIT = InitConfig("aligned", 12, 5, 2, 2.0, 4)
@@ -91,3 +91,10 @@ def test_ensembles_and_bad_values() -> None:
         atomic_reference(TEACHER, INIT, 1.0)
     with pytest.raises(ConfigError, match="pi="):
         chain(Erf(), TEACHER, MU, MU, 0.1)
+
+
+def test_ratios_of_censored_times() -> None:
+    seen = torch.tensor([1.0, 10.0, float("nan")]), torch.tensor([10.0, float("nan"), float("nan")])
+    assert log_ratio(*seen, 100.0).tolist() == pytest.approx([-1.0, -1.0, 0.0])
+    with pytest.raises(ConfigError, match="end=5.0: must be at least every time"):
+        log_ratio(*seen, 5.0)

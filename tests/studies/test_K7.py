@@ -5,11 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flows import FlowConfig, flow, start
+from icl_lib.mean_field.kernels import Erf, ReLU
 from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, member, teachers
-from icl_lib.mean_field.relu import ReLU
 from icl_lib.validate import ConfigError
 from studies import K7 as tails
 from studies.K7 import flow_spectrum, follow, jittered, last_decade, slowest

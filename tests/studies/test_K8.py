@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flows import FlowConfig
+from icl_lib.mean_field.kernels import Erf
 from icl_lib.mean_field.landscape import covariances
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, stack, teachers
 from icl_lib.stats import mean_interval

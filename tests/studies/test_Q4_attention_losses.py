@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from icl_lib.mean_field.activations import activation, network
-from icl_lib.mean_field.features import model_covariances, raw_inputs
+from icl_lib.mean_field.kernels import activation, network
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
-from icl_lib.mean_field.regression import PromptConfig, Source
-from icl_lib.mean_field.targets import MixConfig, mixed_teachers
+from icl_lib.mean_field.moments import model_covariances, raw_inputs
+from icl_lib.mean_field.prompts import MixConfig, PromptConfig, Source, mixed_teachers
 from icl_lib.validate import ConfigError
 from studies.Q4 import attention_losses
 

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from icl_lib.mean_field.erf import Erf
 from icl_lib.mean_field.flows import FlowConfig
-from icl_lib.mean_field.landscape import covariances, homotopy
+from icl_lib.mean_field.kernels import Erf
+from icl_lib.mean_field.landscape import covariances
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
 from icl_lib.validate import ConfigError
+from studies.K3 import homotopy
 from studies.Q5 import drawn_length, overlap, picked, repeated, some_axes, times_to
 
 RUN = FlowConfig("euler", 0.05, 5.0, 0.05)

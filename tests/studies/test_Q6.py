@@ -3,13 +3,12 @@
 import pytest
 import torch
 
-from icl_lib.mean_field.endpoints import polish
-from icl_lib.mean_field.erf import Erf
+from icl_lib.mean_field.critical_points import SaddleConfig, polish, saddle
 from icl_lib.mean_field.flows import FlowConfig, flow, start
 from icl_lib.mean_field.hessian import extreme_eigenvalues
+from icl_lib.mean_field.kernels import Erf
 from icl_lib.mean_field.landscape import covariances, loss
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers
-from icl_lib.mean_field.saddles import SaddleConfig, saddle
 from icl_lib.validate import ConfigError
 from studies.Q6 import Batches, descend_on_batches, hessian_signs, kept_on
 

@@ -5,11 +5,10 @@ import math
 import pytest
 import torch
 
-from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.finite_prompts import Moments, fourth_moment, loss_n
+from icl_lib.mean_field.kernels import Erf, gaussian_inputs
 from icl_lib.mean_field.landscape import Covariances, covariances, loss_at
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig, covariance, initial_particles, teachers
-from icl_lib.mean_field.sampled import gaussian_inputs
+from icl_lib.mean_field.moments import Moments, fourth_moment, loss_n
 from icl_lib.rng import generator
 from icl_lib.validate import ConfigError
 from studies.Q7 import between, draw_prompts, drawn_spectrum, fitted_attention, form_of, orthogonal

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from icl_lib.mean_field.births import BirthDeath
-from icl_lib.mean_field.erf import Erf
+from icl_lib.mean_field.changes import BirthDeath
 from icl_lib.mean_field.flows import FlowConfig, flow, start
+from icl_lib.mean_field.kernels import Erf
 from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
 from icl_lib.validate import ConfigError

@@ -8,16 +8,13 @@ import pytest
 import torch
 
 from icl_lib.errors import Diverged
-from icl_lib.mean_field.erf import Erf
-from icl_lib.mean_field.finite_prompts import empirical_moments, loss_n
-from icl_lib.mean_field.flows import FlowConfig, flow, start
-from icl_lib.mean_field.joint import joint_velocity
+from icl_lib.mean_field.flows import FlowConfig, flow, joint_velocity, start
+from icl_lib.mean_field.kernels import Erf, Sampled
 from icl_lib.mean_field.landscape import covariances
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, teachers
-from icl_lib.mean_field.regression import PromptConfig, Source
-from icl_lib.mean_field.sampled import Sampled
-from icl_lib.mean_field.train_features import Trainer
-from icl_lib.mean_field.training import TrainConfig
+from icl_lib.mean_field.moments import empirical_moments, loss_n
+from icl_lib.mean_field.prompts import PromptConfig, Source
+from icl_lib.mean_field.training import TrainConfig, Trainer
 from icl_lib.mean_field.transformer import Transformer, step
 from icl_lib.validate import ConfigError
 from studies.bridge import curves, excess_velocity, falls, farthest, mean_motion, mirrored_inputs

@@ -2,8 +2,8 @@
 
 import pytest
 
-from studies.L0 import measure
 from icl_lib.validate import ConfigError
+from studies.L0 import measure
 
 
 def test_a_case_that_can_be_computed_by_hand() -> None:
