@@ -65,6 +65,12 @@ def asked(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in entry.items() if name not in ("finding", "clauses")} | {"clauses": clauses}
 
 
+def ours(entry: Mapping[str, Any]) -> dict[str, str]:
+    """The clauses of a paper's claim that the paper does not say, each with its label."""
+    clauses = entry.get("clauses", {}) if entry.get("paper") != "open" else {}
+    return {key: clause["ours"] for key, clause in clauses.items() if clause.get("ours")}
+
+
 def reduced(book: Path) -> dict[str, dict[str, Any]]:
     """Chapters that are tested at a smaller setting, by the path of their notebook, with the parameters of that."""
     file = book / "tests" / "reference" / "settings.yml"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from book import words
-from book.claims import VERDICTS, Claim, Measured, judge, judge_clause, load_claims, read_result, why
+from book.claims import VERDICTS, Claim, Measured, judge, judge_clause, load_claims, overall, read_result, why
 from book.compare import NEAR, same_value
 from book.identity import chapter_code, tables
 from book.notebooks import main_figure
@@ -87,28 +87,39 @@ def _links(claim: Claim) -> str:
     return f'<small>{links}</small><div class="highlight"><pre>{command}</pre></div>'
 
 
-def _clauses(claim: Claim, file: Path) -> tuple[str, str, int]:
-    """Verdict on a measured claim, its clauses as HTML, folded, and the smallest number of seeds."""
+def _mark(verdict: str, title: str) -> str:
+    return f'<span style="color:{COLOURS[verdict]}" title="{title}">{MARKS[verdict]}</span>'
+
+
+def _clauses(claim: Claim, file: Path) -> tuple[str, str, str, int]:
+    """Verdict on a measured claim, what is ours beside it and its clauses, folded, as HTML, and the smallest number of seeds."""
     measured, _ = recorded_in(file)
     verdict = judge(claim, measured)  # which every clause must be there for
     lines, marks, moved = [], "", words.moves(root(), claim.id)
+    beside: dict[str, str] = {}
     for key, clause in claim.clauses.items():
         m = measured[key]
         its = judge_clause(clause, m)
         title = html.escape(f"{key}: {clause.measure}", quote=True)
-        mark = f'<span style="color:{COLOURS[its]}" title="{its}">{MARKS[its]}</span>'
-        marks += mark
         said = html.escape(sentence(clause, m))
+        mark, label = _mark(its, its), ""
+        if key in claim.counted:
+            marks += mark
+        else:
+            beside[clause.ours] = beside.get(clause.ours, "") + _mark(its, html.escape(f"{key}: {its}"))
+            label = f'<span class="ours">{clause.ours}</span> '
         if (because := why(clause, m)) and its != "not measured":
             said += f" <i>{because[0].upper()}{because[1:]}.</i>"
         if moved.get(key, 0) > words.LEVEL:
             said += f"<br><small>rounding moves it: {words.share(moved[key])}</small>"
-        lines.append(f'<div class="clause" title="{title}">{mark} {said}</div>')
+        lines.append(f'<div class="clause" title="{title}">{mark} {label}{said}</div>')
     if claim.theory_only:
         lines.append(f"<small>Theory only: {html.escape('; '.join(claim.theory_only))}</small>")
-    n = len(claim.clauses)
-    folded = f"<details><summary>{marks} {n} measure{'s' * (n > 1)}</summary>{''.join(lines)}</details>"
-    return verdict, folded, min(m.value.n for m in measured.values())
+    n, rest = len(claim.counted), len(claim.clauses) - len(claim.counted)
+    parts = [f"{marks} {n} measure{'s' * (n > 1)}"] * bool(n) + [f"{rest} of ours"] * bool(rest)
+    folded = f"<details><summary>{', '.join(parts)}</summary>{''.join(lines)}</details>"
+    ours = "".join(f'<div><span class="ours">{label}</span> {found}</div>' for label, found in beside.items())
+    return verdict, ours, folded, min(m.value.n for m in measured.values())
 
 
 def _standing(claim: Claim, file: Path) -> str:
@@ -143,15 +154,15 @@ def _row(claim: Claim, fresh: Path | None) -> tuple[str, str]:
     file = result_file(claim, fresh)
     name, where = html.escape(claim.title), html.escape(f"{PAPERS[claim.paper]}, {claim.where}")
     if file is None:
-        verdict, found, n, rerun, told = "not yet measured", "", "", "", ""
+        verdict, ours, found, n, rerun, told = "not yet measured", "", "", "", "", ""
     else:
-        verdict, found, seeds = _clauses(claim, file)
+        verdict, ours, found, seeds = _clauses(claim, file)
         n, name = str(seeds), f'<a href="{claim.chapter}.html">{name}</a>'
         rerun, told = _standing(claim, file) + _links(claim), html.escape(finding(claim, file))
     badge = f'<span class="verdict" style="color:{COLOURS[verdict]}">{MARKS[verdict]} {verdict}</span>'
     below = f'<p class="finding">{told}</p>' if told else "<br>"
     says = f'<span class="title">{name}</span><br><small>{where}</small>{below}{rerun}'
-    cells = (f"<b>{claim.id}</b>", says, badge, found, n)
+    cells = (f"<b>{claim.id}</b>", says, badge + ours, found, n)
     data = f'data-verdict="{verdict}" data-paper="{PAPERS[claim.paper]}" data-seeds="{n}"'
     return verdict, f"<tr {html.escape(data, quote=False)}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
@@ -173,6 +184,16 @@ def scoreboard(fresh: Path | None = None, show_all: bool = True) -> tuple[str, d
     body = "".join(row for verdict, row in rows if show_all or verdict != "not yet measured")
     table = f'<div class="scoreboard"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     return table, {v: of_papers[v] for v in VERDICTS}, {v: of_open[v] for v in VERDICTS}
+
+
+def all_counted(fresh: Path | None = None) -> dict[str, int]:
+    """How many claims of the papers would have each verdict if the clauses of ours counted as well."""
+    claims = [claim for claim in load_claims().values() if claim.paper != "open"]
+    files = [(claim, file) for claim in claims if (file := result_file(claim, fresh))]
+    found = Counter(
+        overall(judge_clause(claim.clauses[key], m) for key, m in recorded_in(file)[0].items()) for claim, file in files
+    )
+    return {v: found[v] for v in VERDICTS if found[v]}
 
 
 def fresh_results() -> Path | None:

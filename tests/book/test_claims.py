@@ -408,7 +408,8 @@ def test_a_changed_result_is_found_out(recorded: Path, name: str) -> None:
     """The check can fail: another verdict, number, criterion or clause does not go unnoticed."""
     file = recorded / name / "result.json"
     honest = json.loads(file.read_text())
-    assert honest["verdict"] == "reproduced"
+    verdict = "reproduced" if CLAIMS[name].counted else "theory only"
+    assert honest["verdict"] == verdict
     key = next(iter(honest["clauses"]))
 
     def complaints(**change: object) -> list[str]:
@@ -425,7 +426,7 @@ def test_a_changed_result_is_found_out(recorded: Path, name: str) -> None:
         return disagreements(recorded, CLAIMS)
 
     assert complaints() == []
-    assert any("recorded as partly, is reproduced" in c for c in complaints(verdict="partly"))
+    assert any(f"recorded as partly, is {verdict}" in c for c in complaints(verdict="partly"))
     wrong_clause = copy.deepcopy(honest)
     wrong_clause["clauses"][key]["verdict"] = "partly"
     write_json(file, wrong_clause)
