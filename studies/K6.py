@@ -11,8 +11,10 @@ from dataclasses import replace
 from math import asin, pi
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from icl_lib.mean_field.changes import displace
@@ -60,6 +62,21 @@ def growth_rate(eigenvalue: Float[Tensor, " E"], dt: float = 0.0) -> Float[Tenso
     require_number("dt", dt, low=0)
     size = eigenvalue.abs()
     return torch.log1p(dt * size) / dt if dt else size
+
+
+def factors_off(slopes: ArrayLike, rates: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """How far slope times rate is off 1, per seed, as a factor of at least 1: with its own rate, and with all others'.
+
+    Own is exp |ln(slope_i rate_i)|, others exp of the mean over j != i of |ln(slope_i rate_j)|. Both of shape (seeds,).
+
+    >>> own, others = factors_off([1.0, 0.5], [1.0, 2.0])
+    >>> own.tolist(), others.round(6).tolist()
+    ([1.0, 1.0], [2.0, 2.0])
+    """
+    off = np.abs(np.log(np.multiply.outer(np.asarray(slopes, float), np.asarray(rates, float))))
+    require(len(off) > 1 and off.shape[0] == off.shape[1], "rates", off.shape, "one per slope, at least two")
+    own = np.diag(off)
+    return np.exp(own), np.exp((off.sum(1) - own) / (len(off) - 1))
 
 
 def overlaps(found: Modes, mu: Particles, displacement: Float[Tensor, "E N q"]) -> Float[Tensor, "E n"]:

@@ -171,6 +171,49 @@ def _solve(problem: _Problem, grid: ndarray, method: str, tolerance: float, stop
     return seen
 
 
+def late_rate(history: pd.DataFrame, after: float = 0.0) -> float:
+    """Rate at which -dL/dt of one member falls after a time, which next to a minimum is that of L: a least-squares slope."""
+    late = history[history["time"] >= after]
+    return -float(np.polyfit(late["time"], np.log(late["speed2"]), 1)[0])
+
+
+class Steadiness(NamedTuple):
+    """The loss at the end of a flow, and its rate in the last quarter of time over that in the quarter before: 1 for e^{-rt}."""
+
+    loss: float
+    ratio: float
+
+
+def steadiness(
+    kernel: Kernel,
+    teacher: Particles,
+    mu: Particles,
+    rate: float,
+    lifetimes: float = 6.0,
+    tolerance: float = 1e-9,
+    close: float = 0.02,
+) -> Steadiness:
+    """Whether the flow of one member comes to fall at a constant rate, read off -dL/dt, and no eigenvalue needed.
+
+    First half of ``lifetimes`` / ``rate``, to come near. Then up to twice as many lifetimes of the rate that was seen last, so that
+    L falls by a fixed factor: under a power of time t^{-p} the ratio would then be near 0.75 however late one looks. It
+    ends where the ratio is within ``close`` of 1; nan if the rate is not above 0.
+    """
+    require(len(mu.p) == 1, "mu", len(mu.p), "an ensemble of one")
+    require_number("rate", rate, low=1e-300)
+    ratio = np.nan
+    for leg in range(3):
+        times = np.linspace(0, (lifetimes if leg else lifetimes / 2) / rate, 33)
+        mu, history = follow(kernel, teacher, mu, times, tolerance=tolerance, stop_below=-1)
+        late = [late_rate(history.iloc[start:end]) for start, end in ((16, 25), (24, 33))]
+        if not min(late) > 0:
+            return Steadiness(float(history["loss"].iloc[-1]), np.nan)
+        ratio, rate = late[1] / late[0], late[1] / 2
+        if leg and abs(ratio - 1) < close:
+            break
+    return Steadiness(float(history["loss"].iloc[-1]), ratio)
+
+
 def last_decade(history: pd.DataFrame) -> pd.Series:
     """Per member, the exponent of L against t between a tenth of its last time and that time (logs interpolated)."""
     found = {}

@@ -152,6 +152,14 @@ def prompts(n: int, k: int = 3, sampled: bool = True, measure: str = "random sta
     return mean_interval(np.log10(np.sqrt(np.log(k) / n) / deviation.to_numpy()))
 
 
+def prompt_exponent(measure: str = "random start") -> Interval:
+    """Exponent of the deviation of the loss against the contexts n, K9 at W_μ, sampled."""
+    table = recorded("K9", "deviation")
+    table = table[(table["W"] == "at W_mu") & (table["measure"] == measure)]
+    wide = table.pivot_table(index="seed", columns="length", values="value")
+    return power_law(wide.columns.to_numpy(float), wide)
+
+
 def enough(table: pd.DataFrame, by: str, value: str, goal: float) -> pd.Series:
     """Per seed, the smallest setting from which on all values are at most the goal.
 

@@ -1,14 +1,26 @@
-"""The chain of bounds on the dissipation: each step, against autograd and by hand; the control; what is refused."""
+"""The chain of bounds on the dissipation: each step, against autograd and by hand; births as a control; what is refused."""
 
 import pytest
 import torch
 
+from icl_lib.mean_field.changes import BirthDeath, births
 from icl_lib.mean_field.flows import FlowConfig, flow, start
+from icl_lib.mean_field.integrate import State
 from icl_lib.mean_field.kernels import Erf
-from icl_lib.mean_field.landscape import covariances, first_variation, loss
+from icl_lib.mean_field.landscape import covariances, first_variation, loss, velocity
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, stack, teachers
 from icl_lib.validate import ConfigError
-from studies.K5 import atomic_reference, chain, density_ratio, log_ratio, mixture, velocity_in_a
+from studies.K5 import (
+    atomic_reference,
+    births_from,
+    chain,
+    density_ratio,
+    dissipation,
+    log_ratio,
+    mixture,
+    spread_teachers,
+    velocity_in_a,
+)
 
 TEACHER = teachers([TeacherConfig("random", 6, 5, 2, 2.0, (1.0, 0.7), 3)], Erf())
 INIT = InitConfig("aligned", 12, 5, 2, 2.0, 4)
@@ -91,6 +103,45 @@ def test_ensembles_and_bad_values() -> None:
         atomic_reference(TEACHER, INIT, 1.0)
     with pytest.raises(ConfigError, match="pi="):
         chain(Erf(), TEACHER, MU, MU, 0.1)
+
+
+def test_newborns_are_neurons_of_the_measure_and_the_same_die() -> None:
+    """Births at a high rate: all are atoms of nu, by mass; who dies is the same as under births from pi."""
+    nu = Particles(TEACHER.a[:, :2], TEACHER.w[:, :2], torch.tensor([[0.2, 0.8]], dtype=torch.float64))
+    mu = initial_particles([InitConfig("aligned", 2000, 5, 2, 2.0, 5)])
+    config = BirthDeath(2.0, INIT, 10.0)
+    state = State(mu, torch.zeros(1).double(), torch.zeros(1).double(), 3)
+    ours, fresh = births_from(nu, config, [7])(state, 0.2), births(config, [7])(state, 0.2)
+    moved = (ours.w != mu.w).any(2)[0]
+    assert torch.equal(moved, (fresh.w != mu.w).any(2)[0]) and 0.28 < moved.double().mean() < 0.38
+    heavy = (ours.w[0, moved] == nu.w[0, 1]).all(1)
+    assert (heavy | (ours.w[0, moved] == nu.w[0, 0]).all(1)).all() and 0.75 < heavy.double().mean() < 0.85
+    assert torch.equal(ours.a[0, moved][heavy], nu.a[0, 1].expand(int(heavy.sum()), 2)) and torch.equal(ours.p, mu.p)
+    late = births_from(nu, config, [7])(state._replace(time=torch.full((1,), 10.0).double()), 0.2)
+    assert torch.equal(late.w, mu.w), "annealed to nothing"
+    with pytest.raises(ConfigError, match="seeds"):
+        births_from(nu, config, [7, 8])
+
+
+def test_spread_teachers_have_a_density_of_at_most_two() -> None:
+    """Output j's neurons fill w_j > 0 like pi: twice its density there; C = 1; |a|^2 grows like d."""
+    small, large = (spread_teachers(Erf(), 300, d, 2, 2.0, [1, 2]) for d in (8, 32))
+    assert (small.w[:, :300, 0] > 0).all() and (small.w[:, 300:, 1] > 0).all() and (small.w[:, :300, 1] < 0).any()
+    assert small.w.square().sum(2).mean().item() == pytest.approx(4, rel=0.05)
+    assert (covariances(Erf(), small, small).c - torch.eye(2)).abs().max() < 1e-10
+    sizes = [(t.p * t.a.square().sum(2)).sum(1).mean().item() for t in (small, large)]
+    assert 2.5 < sizes[1] / sizes[0] < 4.5
+    alone = spread_teachers(Erf(), 300, 8, 2, 2.0, [2])
+    assert (alone.a[0] - small.a[1]).abs().max() < 1e-12
+    with pytest.raises(ConfigError, match="k=3"):
+        spread_teachers(Erf(), 5, 2, 3, 2.0, [0])
+
+
+def test_dissipation_is_the_decrease_of_the_loss() -> None:
+    total, in_a = dissipation(velocity(Erf(), TEACHER, MU), MU)
+    state, _ = flow(Erf(), TEACHER, start(MU), FlowConfig("rk4", 1e-4, 2e-4, every=2e-4))
+    fall = loss(covariances(Erf(), TEACHER, MU)) - loss(covariances(Erf(), TEACHER, state.mu))
+    assert (fall / 2e-4).item() == pytest.approx(total.item(), rel=1e-3) and 0 < in_a < total
 
 
 def test_ratios_of_censored_times() -> None:

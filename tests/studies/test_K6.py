@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from icl_lib.mean_field.kernels import Erf
 from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import Particles
 from icl_lib.validate import ConfigError
-from studies.K6 import READINGS, growth_rate, modes, overlaps, process, time_to_escape, unstable_eigenvalue
+from studies.K6 import READINGS, factors_off, growth_rate, modes, overlaps, process, time_to_escape, unstable_eigenvalue
 
 CONFIGS = [saddle_of_seed(seed, 2, 5, 2) for seed in (1, 2, 3)]
 TEACHER, MU = saddles(CONFIGS, Erf())
@@ -73,6 +74,18 @@ def test_escape_grows_at_the_discrete_rate() -> None:
     assert (growth_rate(FOUND.eigenvalues[:, 0], 0.5) / growth_rate(FOUND.eigenvalues[:, 0]) - 1).min() < -0.03
     short = time_to_escape(Erf(), TEACHER, MU, None, 0.0, levels, FlowConfig("euler", 0.5, 5.0))
     assert short.isnan().all(), "an escape that was not seen is not a number"
+
+
+def test_factors_off_do_not_depend_on_the_order_or_the_side() -> None:
+    """A rate that is twice too large or half is off by 2; the others' factor is a geometric mean over all of them."""
+    rates = np.array([0.5, 1.0, 4.0])
+    own, others = factors_off([2.2, 1 / 1.1, 0.25], rates)
+    assert own.tolist() == pytest.approx([1.1, 1.1, 1.0])
+    assert others[2] == pytest.approx(math.sqrt(8 * 4)) and others[0] == pytest.approx(math.sqrt(2.2 * 8.8))
+    turned = factors_off(np.roll([2.2, 1 / 1.1, 0.25], 1), np.roll(rates, 1))
+    assert np.roll(turned[1], -1).tolist() == pytest.approx(others.tolist())
+    with pytest.raises(ConfigError, match="rates="):
+        factors_off([1.0, 2.0], [1.0])
 
 
 def test_bad_values_are_refused() -> None:

@@ -11,7 +11,7 @@ from icl_lib.mean_field.landscape import velocity
 from icl_lib.mean_field.measure import InitConfig, Particles, TeacherConfig, initial_particles, member, teachers
 from icl_lib.validate import ConfigError
 from studies import K7 as tails
-from studies.K7 import flow_spectrum, follow, jittered, last_decade, slowest
+from studies.K7 import flow_spectrum, follow, jittered, last_decade, late_rate, slowest, steadiness
 
 KERNEL, D, K, N = Erf(), 4, 2, 3
 TEACHER = teachers([TeacherConfig("random", N, D, K, 2.0, (1.0, 0.5), seed) for seed in (1, 5)], KERNEL)
@@ -80,6 +80,25 @@ def test_late_rate_is_twice_the_slowest_eigenvalue() -> None:
     s = history["speed2"].to_numpy()
     assert np.log(s[1] / s[2]) / 2 == pytest.approx(1, rel=1e-2)
     assert slowest(flow_spectrum(KERNEL, own, end), K).item() == pytest.approx(rate, rel=1e-2)
+
+
+def test_late_rate_of_an_exponential() -> None:
+    t = np.linspace(0, 10, 21)
+    table = pd.DataFrame({"time": t, "speed2": np.exp(-0.6 * t) + np.exp(-6 * t)})
+    assert late_rate(table, 5.0) == pytest.approx(0.6, rel=1e-6) and late_rate(table) > 0.6
+
+
+def test_a_constant_rate_next_to_an_isolated_minimum_and_none_where_neurons_are_doubled() -> None:
+    own = member(TEACHER, 1)
+    rate = slowest(flow_spectrum(KERNEL, own, own), K).item()
+    found = steadiness(KERNEL, own, jittered(own, 1e-2, [0]), rate)
+    assert found.loss < 1e-10 and found.ratio == pytest.approx(1, abs=0.02)
+    twice = steadiness(KERNEL, own, jittered(own, 1e-2, [0], copies=2), rate)
+    assert twice.loss < 1e-6 and 0.7 < twice.ratio < 0.9
+    with pytest.raises(ConfigError, match="mu=2"):
+        steadiness(KERNEL, TEACHER, TEACHER, rate)
+    with pytest.raises(ConfigError, match="rate=0"):
+        steadiness(KERNEL, own, own, 0.0)
 
 
 def test_frozen_w_and_stopping() -> None:

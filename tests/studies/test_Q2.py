@@ -60,6 +60,11 @@ def test_ten_times_the_contexts_give_a_slack_larger_by_the_root_of_ten():
     assert tight.prompts(1000).estimate == pytest.approx(near.estimate, abs=0.01)  # drawn prompts and the exact law
 
 
+def test_the_deviation_on_prompts_falls_like_its_variance():
+    for measure in ("random start", "near the teacher"):
+        assert tight.prompt_exponent(measure).estimate == pytest.approx(-1, abs=0.02)
+
+
 def test_enough_asks_for_all_larger_settings_too():
     rows = [(0, 2, 0.5), (0, 4, 0.0), (0, 8, 0.3), (0, 16, 0.1), (1, 2, 0.0), (1, 4, 0.0), (1, 8, 0.0), (1, 16, 0.0)]
     table = pd.DataFrame(rows, columns=["seed", "size", "loss"])
