@@ -10,18 +10,15 @@ time 0, and what it is later was made by the flow alone.
 """
 
 from collections.abc import Callable, Sequence
-from math import ceil
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy import ndarray
 from scipy.stats import t as student
-from torch import Tensor
 
-from icl_lib.mean_field.flows import FlowConfig, flow, start
-from icl_lib.mean_field.integrate import State
+from icl_lib.mean_field.coupling import distances, parts, trajectories
+from icl_lib.mean_field.flows import FlowConfig
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.measure import Particles
 from icl_lib.stats import Interval
@@ -37,21 +34,6 @@ class Paths(NamedTuple):
     uncoupled: dict[int, Float[ndarray, "P T"]]  # the same, to the particles of the next part in the pool
 
 
-def parts(pools: Particles, width: int) -> Particles:
-    """Every pool cut into parts of ``width`` particles, members ordered by pool; equal masses only.
-
-    Raises:
-        ConfigError: masses that differ, or a width that does not divide the pools.
-    """
-    n_pools, n, k = pools.a.shape
-    require_integer("width", width, k, n, allowed=f"between k = {k} and the pool's {n}")
-    require(n % width == 0, "width", width, f"a divisor of the pool's {n} particles")
-    require(bool((pools.p == pools.p[0, 0]).all()), "p", "masses that differ", "equal: parts have equal masses")
-    members = n_pools * n // width
-    a, w = (x.reshape(members, width, -1) for x in pools[:2])
-    return Particles(a, w, a.new_full((members, width), 1 / width))
-
-
 def repeated(mu: Particles, width: int) -> Particles:
     """The same particles over and over: ``width`` of them, as many as before that differ (the control).
 
@@ -62,33 +44,6 @@ def repeated(mu: Particles, width: int) -> Particles:
     require(width % n == 0, "width", width, f"a multiple of the {n} particles")
     a, w, p = (x.repeat_interleave(width // n, dim=1) for x in mu)
     return Particles(a, w, p * (n / width))
-
-
-def _expanded(teacher: Particles, n: int) -> Particles:
-    require(len(teacher.p) == 1, "teacher", len(teacher.p), "one teacher for all members")
-    return Particles(*(x.expand(n, *x.shape[1:]) for x in teacher))
-
-
-def trajectories(
-    kernel: Kernel, teacher: Particles, mu: Particles, config: FlowConfig
-) -> tuple[Float[ndarray, " T"], Float[ndarray, "E T"], Float[Tensor, "E T N q"]]:
-    """Times, losses and places of every member along its flow; one teacher for all."""
-    places, stride = [mu.theta], max(1, ceil((config.every - 1e-9) / config.dt))
-
-    def look(now: State, h: float) -> Particles:
-        if now.step % stride == 0 or now.clock + h >= config.t_end - 1e-12:  # where ``flow`` records
-            places.append(now.mu.theta)
-        return now.mu
-
-    _, history = flow(kernel, _expanded(teacher, len(mu.p)), start(mu), config, look)
-    table = history.pivot(index="member", columns="time", values="loss")
-    return table.columns.to_numpy().round(9), table.to_numpy(), torch.stack(places, 1)
-
-
-def distances(ours: Float[Tensor, "M T N q"], pools: Float[Tensor, "P T n q"], shift: int = 0) -> Float[ndarray, "P T"]:
-    """Root mean square distance, over all particles of a pool's parts, to the pool's particle `shift` places on."""
-    parted = ours.unflatten(0, (len(pools), -1)).transpose(1, 2).flatten(2, 3)
-    return (parted - pools.roll(-shift, 2)).square().sum(-1).mean(-1).sqrt().numpy()
 
 
 def paths(kernel: Kernel, teacher: Particles, pools: Particles, widths: Sequence[int], config: FlowConfig) -> Paths:

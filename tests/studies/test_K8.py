@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from icl_lib.mean_field.coupling import distances, parts, trajectories
 from icl_lib.mean_field.flows import FlowConfig, flow, start
 from icl_lib.mean_field.kernels import Erf
 from icl_lib.mean_field.landscape import covariances, velocity
@@ -13,18 +14,15 @@ from icl_lib.validate import ConfigError
 from studies.K8 import (
     Paths,
     bias,
-    distances,
     exponents,
     extrapolated,
     farthest,
     jackknife,
     measured,
-    parts,
     paths,
     repeated,
     repeated_paths,
     spread,
-    trajectories,
 )
 
 KERNEL, D, K = Erf(), 5, 2
