@@ -98,7 +98,9 @@ def passage(
     return Passage(np.arange(len(times)) * step, losses[0], places, found, ends)
 
 
-def curvature(kernel: Kernel, teacher: Particles, like: Particles, places: Float[Tensor, "T n q"]) -> Float[ndarray, " T"]:
+def curvature(
+    kernel: Kernel, teacher: Particles, like: Particles, places: Float[Tensor, "T n q"]
+) -> Float[ndarray, " T"]:
     """Least eigenvalue of the linearised flow along a path, from the first of its particles (as many as ``like`` has)."""
     n, some = like.a.shape[1], Particles(*(x.expand(len(places), *x.shape[1:]) for x in like))
     shared = Particles(*(x.expand(len(places), *x.shape[1:]) for x in teacher))
@@ -127,9 +129,11 @@ def predicted(x: Float[ndarray, " T"], config: Cloud, width: int, k: int) -> Flo
     if config.masses == "fixed":
         return config.spread * np.expm1(x) * np.sqrt(pool / width)
     m = np.arange(1, width + 1)[:, None]
+    m = m[binom.pmf(m, width, 1 / k)[:, 0] > 1e-7]  # rarer ones do not occur, and would leave the linear law
     faster = x * width / (k * m)
     late = k * (config.shift * (np.exp(faster) - np.exp(x))) ** 2 * m / width
-    return np.sqrt(pool * (binom.pmf(m, width, 1 / k) * (late + (config.spread * np.expm1(faster)) ** 2 / width)).sum(0))
+    square = late + (config.spread * np.expm1(faster)) ** 2 / width
+    return np.sqrt(pool * (binom.pmf(m, width, 1 / k) * square).sum(0))
 
 
 def function_distance(kernel: Kernel, teacher: Particles, mu: Particles, nu: Particles) -> Float[Tensor, " E"]:
