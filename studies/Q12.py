@@ -76,7 +76,7 @@ class Passage(NamedTuple):
     loss: Float[ndarray, " T"]
     places: Float[Tensor, "1 T n q"]
     distances: dict[int, Float[ndarray, " T"]]
-    ends: dict[int, Float[Tensor, "parts N q"]]
+    kept: Float[Tensor, "parts T N q"] | None
 
 
 def passage(
@@ -87,24 +87,28 @@ def passage(
     rate: float,
     step: float,
     end: float,
+    keep: int = 0,
 ) -> Passage:
-    """Flows of a pool and of its parts, Runge-Kutta with steps of ``step`` / rate until ``end`` / rate."""
+    """Flows of a pool and of its parts, Runge-Kutta with steps of ``step`` / rate until ``end`` / rate.
+
+    Args:
+        keep: the width whose parts' places are returned; 0 for none.
+    """
     config = FlowConfig("rk4", step / rate, end / rate, every=step / rate)
     times, losses, places = trajectories(kernel, teacher, pool, config)
-    found, ends = {}, {}
+    found, kept = {}, None
     for width in widths:
         _, _, ours = trajectories(kernel, teacher, parts(pool, width), config)
-        found[width], ends[width] = distances(ours, places)[0], ours[:, -1]
-    return Passage(np.arange(len(times)) * step, losses[0], places, found, ends)
+        found[width] = distances(ours, places)[0]
+        kept = ours if width == keep else kept
+    return Passage(times * rate, losses[0], places, found, kept)
 
 
-def curvature(
-    kernel: Kernel, teacher: Particles, like: Particles, places: Float[Tensor, "T n q"]
-) -> Float[ndarray, " T"]:
-    """Least eigenvalue of the linearised flow along a path, from the first of its particles (as many as ``like`` has)."""
-    n, some = like.a.shape[1], Particles(*(x.expand(len(places), *x.shape[1:]) for x in like))
+def curvature(kernel: Kernel, teacher: Particles, places: Float[Tensor, "T n q"], k: int) -> Float[ndarray, " T"]:
+    """Least eigenvalue of the linearised flow along a path of particles of equal masses, k outputs; dense."""
+    mu = Particles(places[..., :k], places[..., k:], uniform(places.shape[1]).expand(len(places), -1))
     shared = Particles(*(x.expand(len(places), *x.shape[1:]) for x in teacher))
-    return least(kernel, shared, some.moved_to(places[:, :n])).eigenvalue.numpy()
+    return least(kernel, shared, mu).eigenvalue.numpy()
 
 
 def amplification(kappa: Float[ndarray, " T"], step: float) -> Float[ndarray, " T"]:

@@ -95,8 +95,8 @@ def test_accumulated_curvature_of_known_paths() -> None:
 
 
 def test_curvature_along_a_path_starts_at_the_saddle() -> None:
-    pool, like = (cloud(MU, LOW.displacement, Cloud(n, 1e-6, 0.0), 0) for n in (40, 20))
-    found = curvature(KERNEL, TEACHER, Particles(*(x[:, :20] for x in like)), pool.theta)
+    pool = cloud(MU, LOW.displacement, Cloud(20, 1e-6, 0.0), 0)
+    found = curvature(KERNEL, TEACHER, pool.theta, 2)
     assert found[0] == pytest.approx(-RATE, rel=1e-3)
 
 
