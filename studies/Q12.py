@@ -101,7 +101,7 @@ def passage(
         _, _, ours = trajectories(kernel, teacher, parts(pool, width), config)
         found[width] = distances(ours, places)[0]
         kept = ours if width == keep else kept
-    return Passage(times * rate, losses[0], places, found, kept)
+    return Passage((times * rate).round(6), losses[0], places, found, kept)
 
 
 def curvature(kernel: Kernel, teacher: Particles, places: Float[Tensor, "T n q"], k: int) -> Float[ndarray, " T"]:
