@@ -10,7 +10,7 @@ from icl_lib.validate import ConfigError, require
 COPY = "*-Copy[0-9]*.ipynb"  # what Jupyter calls a copy
 MERGE = re.compile(r"^<<<<<<< ", re.M)
 # The figure of a chapter to look at first, by the name of its file, where it is not the first one.
-MAIN = {"K3": "saddles", "K6": "time_over_epsilon", "K8": "against_width", "K10": "curves"}
+MAIN = {"K3": "saddles", "K6": "time_over_epsilon", "K10": "curves"}
 DRAWN = re.compile(r'chapter\.figure\(\s*\w+,\s*"(\w+)"')
 
 

@@ -4,6 +4,9 @@ The design is ours. Per seed a pool of many particles is drawn; it is the refere
 pool / N independent ensembles of every smaller width. What a loss does to first order in the empirical measure is
 linear in it, so it cancels exactly in (mean over the parts) - (the pool): what is left is the bias, of order 1/N, with
 noise of the same order, where the difference of independent runs has noise of order N^{-1/2}.
+
+Coupling (Sznitman 1991): a particle of a part starts where the same particle of the pool does. Their distance is 0 at
+time 0, and what it is later was made by the flow alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +17,8 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy.stats import t as student
 
-from icl_lib.mean_field.flows import FlowConfig, flow, start
+from icl_lib.mean_field.coupling import distances, parts, trajectories
+from icl_lib.mean_field.flows import FlowConfig
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.measure import Particles
 from icl_lib.stats import Interval
@@ -22,25 +26,12 @@ from icl_lib.validate import require, require_integer
 
 
 class Paths(NamedTuple):
-    """Losses along flows: times (T,), and for every width an array (pools, parts, T)."""
+    """Flows of pools and of their parts: times (T,), and for every width what happens to each pool's parts."""
 
     times: Float[ndarray, " T"]
     losses: dict[int, Float[ndarray, "P parts T"]]
-
-
-def parts(pools: Particles, width: int) -> Particles:
-    """Every pool cut into parts of ``width`` particles, members ordered by pool; equal masses only.
-
-    Raises:
-        ConfigError: masses that differ, or a width that does not divide the pools.
-    """
-    n_pools, n, k = pools.a.shape
-    require_integer("width", width, k, n, allowed=f"between k = {k} and the pool's {n}")
-    require(n % width == 0, "width", width, f"a divisor of the pool's {n} particles")
-    require(bool((pools.p == pools.p[0, 0]).all()), "p", "masses that differ", "equal: parts have equal masses")
-    members = n_pools * n // width
-    a, w = (x.reshape(members, width, -1) for x in pools[:2])
-    return Particles(a, w, a.new_full((members, width), 1 / width))
+    distances: dict[int, Float[ndarray, "P T"]]  # r_t, of particles to the same particles of the pool
+    uncoupled: dict[int, Float[ndarray, "P T"]]  # the same, to the particles of the next part in the pool
 
 
 def repeated(mu: Particles, width: int) -> Particles:
@@ -55,36 +46,29 @@ def repeated(mu: Particles, width: int) -> Particles:
     return Particles(a, w, p * (n / width))
 
 
-def _expanded(teacher: Particles, n: int) -> Particles:
-    require(len(teacher.p) == 1, "teacher", len(teacher.p), "one teacher for all members")
-    return Particles(*(x.expand(n, *x.shape[1:]) for x in teacher))
-
-
-def losses(kernel: Kernel, teacher: Particles, mu: Particles, config: FlowConfig) -> tuple[ndarray, ndarray]:
-    """Times (T,) and the losses of every member (E, T) along its flow; one teacher for all."""
-    _, history = flow(kernel, _expanded(teacher, len(mu.p)), start(mu), config)
-    table = history.pivot(index="member", columns="time", values="loss")
-    return table.columns.to_numpy().round(9), table.to_numpy()
-
-
 def paths(kernel: Kernel, teacher: Particles, pools: Particles, widths: Sequence[int], config: FlowConfig) -> Paths:
     """Flows of all parts of all pools, for every width and for the pools themselves."""
-    found = {}
-    for width in dict.fromkeys((*widths, pools.a.shape[1])):
-        times, values = losses(kernel, teacher, parts(pools, width), config)
-        found[width] = values.reshape(len(pools.p), -1, len(times))
-    return Paths(times, found)
+    times, values, reference = trajectories(kernel, teacher, pools, config)
+    of = Paths(times, {}, {}, {})
+    for width in dict.fromkeys(widths):
+        _, of.losses[width], places = trajectories(kernel, teacher, parts(pools, width), config)
+        of.losses[width] = of.losses[width].reshape(len(pools.p), -1, len(times))
+        of.distances[width] = distances(places, reference)
+        of.uncoupled[width] = distances(places, reference, width)
+    of.losses[pools.a.shape[1]] = values[:, None]
+    return of
 
 
 def repeated_paths(
     kernel: Kernel, teacher: Particles, mu: Particles, widths: Sequence[int], config: FlowConfig
 ) -> Paths:
     """The control: flows of the same particles repeated up to every width; one part per member."""
-    found = {}
+    of = Paths(np.empty(0), {}, {}, {})
     for width in widths:
-        times, values = losses(kernel, teacher, repeated(mu, width), config)
-        found[width] = values[:, None]
-    return Paths(times, found)
+        times, values, _ = trajectories(kernel, teacher, repeated(mu, width), config)
+        of = of._replace(times=times)
+        of.losses[width] = values[:, None]
+    return of
 
 
 def spread(values: Float[ndarray, "P parts T"], reference: Float[ndarray, "P T"]) -> Float[ndarray, " T"]:

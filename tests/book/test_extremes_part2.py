@@ -79,7 +79,7 @@ def test_what_does_not_go_together_is_refused_at_once(id: str, given: dict[str, 
 
 
 SMALL = {  # settings at which a chapter runs in seconds; each used to stop it in a late cell
-    "K8": {"n_seeds": 2, "n_reference": 40, "widths": [5, 10, 20], "n_small": 20, "small_widths": [5, 10], "t_late": 1.0,
+    "K8": {"n_seeds": 2, "n_reference": 40, "widths": [5, 10, 20], "n_control": 20, "n_small": 20, "small_widths": [5, 10], "t_late": 1.0,
            "k": 1, "dt": 0.15, "t_end": 0.6},
     "Q5": {"n_seeds": 2, "d": 6, "k": 1, "n_teacher": 2, "n_particles": 4, "dt": 0.1, "t_short": 0.5, "dt_fine": 0.1,
            "dt_long": 0.5, "t_long": 2.0, "n_starts": 3, "sizes": [1.0], "supports": [8], "d_fresh": 2, "n_candidates": 1,

@@ -8,8 +8,8 @@ import torch
 from icl_lib.mean_field.changes import noisy_copies
 from icl_lib.mean_field.flows import Joint, joint_flow
 from icl_lib.mean_field.kernels import Erf
-from icl_lib.mean_field.landscape import Covariances, covariances, loss, loss_at
-from icl_lib.mean_field.measure import TeacherConfig, member, teachers
+from icl_lib.mean_field.landscape import Covariances, covariances, loss, loss_at, velocity
+from icl_lib.mean_field.measure import Particles, TeacherConfig, member, teachers
 from icl_lib.rng import generator
 from icl_lib.validate import ConfigError
 from studies.K2 import excess, linear_rate, rates, relax, relaxed, split_flow
@@ -27,7 +27,7 @@ def test_noisy_copies_are_where_they_should_be() -> None:
     assert MU.a.shape == (2, 8, K) and torch.allclose(MU.p, torch.full((2, 8), 1 / 8, dtype=torch.float64))
     moved = [x - y.repeat_interleave(2, dim=1) for x, y in zip(MU[:2], TEACHER[:2], strict=True)]
     size = sum(x.square().sum(-1) for x in moved)
-    assert torch.allclose((MU.p * size).sum(1).sqrt(), torch.full((2,), 0.5, dtype=torch.float64))  # type: ignore[union-attr]
+    assert torch.allclose((MU.p * size).sum(1).sqrt(), torch.full((2,), 0.5, dtype=torch.float64))
     exact = noisy_copies(TEACHER, 3, 0.0, [0, 1])
     assert loss(covariances(KERNEL, TEACHER, exact)).abs().max() < 1e-12
     solo = noisy_copies(member(TEACHER, 1), 2, 0.5, [1])
@@ -59,6 +59,45 @@ def test_a_wrong_rate_would_be_seen() -> None:
     found = relax(COV, W, 40 / RATE, 40)
     late = torch.log(found[:, 30] / found[:, 40]) / (10 / RATE)
     assert ((late / RATE - 1).abs() < 5e-2).all() and ((late / RATE.flip(0) - 1).abs() > 0.5).all()
+
+
+def test_excess_stays_below_the_envelope() -> None:
+    """Excess <= its start times exp(-rate t), with equality at t = 0; at the largest rate it would be broken."""
+    units = torch.linspace(0, 45, 46, dtype=torch.float64)
+    found = relax(COV, W, 45 / RATE, 45)
+    above = (found / found[:, :1]).log() + units
+    assert above.max() <= 1e-9 and (above[:, 1:] < -0.1).all()
+    fast = rates(COV)[:, -1, -1] / RATE
+    assert ((found[:, 1] / found[:, 0]).log() + fast > 0).all()
+
+
+def test_absorbing_the_tasks_covariance() -> None:
+    """y = v^T f° with E[v v^T] = S is the model of the paper with f° replaced by S^{1/2} f°: loss, optimum and velocity.
+
+    Left, task by task from the definition: one scalar teacher v^T f° each, A_v = v^T A. No square root is taken there.
+    """
+    v = torch.randn(5, K, generator=generator(0, "check"), dtype=torch.float64)
+    values, vectors = torch.linalg.eigh(v.mT @ v / len(v))
+    root = (vectors * values.sqrt()) @ vectors.mT
+    assert (root - torch.eye(K, dtype=torch.float64)).abs().max() > 0.1
+    absorbed = TEACHER._replace(a=TEACHER.a @ root)
+    tasks = [TEACHER._replace(a=TEACHER.a @ x[:, None]) for x in v]
+
+    def of_tasks(mu: Particles, w: torch.Tensor) -> torch.Tensor:
+        return torch.stack([loss_at(covariances(KERNEL, task, mu), w) for task in tasks]).mean(0)
+
+    cov = covariances(KERNEL, absorbed, MU)
+    torch.testing.assert_close(of_tasks(MU, W), loss_at(cov, W))
+    torch.testing.assert_close(of_tasks(MU, COV.optimum), loss(cov))  # W_mu = B^{-1} does not depend on S
+    v_a, v_w, _, _ = velocity(KERNEL, absorbed, MU)
+    h, e = 1e-5, generator(1, "check")
+    along = torch.randn(*MU.theta.shape, generator=e, dtype=torch.float64)
+    ends = [
+        of_tasks(moved, covariances(KERNEL, TEACHER, moved).optimum)
+        for moved in (MU.moved_to(MU.theta + side * h * along) for side in (1, -1))
+    ]
+    slope = -(MU.p[..., None] * torch.cat([v_a, v_w], 2) * along).sum((1, 2))
+    torch.testing.assert_close((ends[0] - ends[1]) / (2 * h), slope, rtol=1e-6, atol=1e-9)
 
 
 def test_exact_relaxation_composes_and_ends_at_the_optimum() -> None:

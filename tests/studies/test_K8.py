@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from icl_lib.mean_field.flows import FlowConfig
+from icl_lib.mean_field.coupling import distances, parts, trajectories
+from icl_lib.mean_field.flows import FlowConfig, flow, start
 from icl_lib.mean_field.kernels import Erf
-from icl_lib.mean_field.landscape import covariances
+from icl_lib.mean_field.landscape import covariances, velocity
 from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, stack, teachers
 from icl_lib.stats import mean_interval
 from icl_lib.validate import ConfigError
@@ -18,7 +19,6 @@ from studies.K8 import (
     farthest,
     jackknife,
     measured,
-    parts,
     paths,
     repeated,
     repeated_paths,
@@ -59,11 +59,45 @@ def test_paths_of_all_widths_in_order_of_the_pools() -> None:
     np.testing.assert_allclose(of.losses[24].reshape(6, 3), alone.losses[24][:, 0], rtol=1e-12)
 
 
+def test_particles_are_compared_with_themselves() -> None:
+    """By hand: two pools of four, moved by 1, 1, 3, 3 in the first of two coordinates."""
+    pools = torch.arange(16, dtype=torch.float64).view(2, 1, 4, 2)
+    moved = torch.zeros(2, 1, 4, 2)
+    moved[..., 0] = torch.tensor([1.0, 1.0, 3.0, 3.0])
+    found = distances((pools + moved).transpose(1, 2).reshape(4, 2, 1, 2).transpose(1, 2), pools)
+    np.testing.assert_allclose(found, np.full((2, 1), 5**0.5))
+    next_part = distances(pools.transpose(1, 2).reshape(4, 2, 1, 2).transpose(1, 2), pools, 2)
+    np.testing.assert_allclose(next_part, np.full((2, 1), 32**0.5))
+
+
+def test_coupled_distances_are_of_two_flows_from_one_place() -> None:
+    of = paths(KERNEL, TEACHER, POOLS, [12, 24, 48], CONFIG)
+    assert (of.distances[12][:, 0] == 0).all() and (of.distances[12][:, 1:] > 0).all()
+    assert np.abs(of.distances[48]).max() < 1e-12, "a part that is the whole pool"
+    assert (of.uncoupled[24] > 1).all(), "independent particles are apart from the start"
+    times, _, places = trajectories(KERNEL, TEACHER, POOLS, CONFIG)
+    last, _ = flow(KERNEL, stack([TEACHER] * 3), start(POOLS), CONFIG)
+    assert places.shape == (3, len(times), 48, K + D) and torch.equal(places[:, -1], last.mu.theta)
+    uneven = FlowConfig("euler", 0.15, 0.4, every=0.3)
+    times, _, places = trajectories(KERNEL, TEACHER, POOLS, uneven)
+    assert places.shape[1] == len(times) == 3
+
+
+def test_distances_of_early_times_are_the_fluctuation_of_the_velocity() -> None:
+    """r_t / t tends to |v_N - v|: the law N^{-1/2} is that of the velocity's sample mean (derived by us)."""
+    config = FlowConfig("rk4", 1e-4, 1e-4, every=1e-4)
+    of = paths(KERNEL, TEACHER, POOLS, [12], config)
+    cut = parts(POOLS, 12)
+    narrow, wide = (velocity(KERNEL, stack([TEACHER] * len(mu.p)), mu) for mu in (cut, POOLS))
+    apart = [(x.reshape(y.shape) - y).square().sum(-1) for x, y in zip(narrow[:2], wide[:2], strict=True)]
+    np.testing.assert_allclose(of.distances[12][:, -1] / 1e-4, sum(apart).mean(-1).sqrt(), rtol=1e-2)  # type: ignore[union-attr]
+
+
 def known(rng: np.random.Generator) -> Paths:
     """Losses 1 + N^{-1/2} u + 2 / N in pools of 64, u linear in the particles."""
     draws = rng.standard_normal((40, 64))
     found = {n: 1 + 0.1 * draws.reshape(40, -1, n).mean(-1)[..., None] + 2 / n for n in (4, 8, 16, 64)}
-    return Paths(np.zeros(1), found)
+    return Paths(np.zeros(1), found, {}, {})
 
 
 def test_exponents_of_a_known_law() -> None:
