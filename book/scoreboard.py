@@ -118,7 +118,9 @@ def _clauses(claim: Claim, file: Path) -> tuple[str, str, str, int]:
     n, rest = len(claim.counted), len(claim.clauses) - len(claim.counted)
     parts = [f"{marks} {n} measure{'s' * (n > 1)}"] * bool(n) + [f"{rest} of ours"] * bool(rest)
     folded = f"<details><summary>{', '.join(parts)}</summary>{''.join(lines)}</details>"
-    ours = "".join(f'<div class="beside"><span class="ours">{label}</span> {found}</div>' for label, found in beside.items())
+    ours = "".join(
+        f'<div class="beside"><span class="ours">{label}</span> {found}</div>' for label, found in beside.items()
+    )
     return verdict, ours, folded, min(m.value.n for m in measured.values())
 
 
