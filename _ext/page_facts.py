@@ -18,7 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
 from book import words
-from book.claims import Claim, load_claims
+from book.claims import Claim, Clause, load_claims
 from book.registry import ChapterFile, chapters, recorded_seconds
 from book.scoreboard import PAPERS
 from book.words import criterion
@@ -58,13 +58,28 @@ def by_page(book: Path) -> dict[str, tuple[ChapterFile, Claim | None]]:
     return {f"chapters/{chapter.label}": (chapter, claims.get(chapter.id)) for chapter in chapters(book)}
 
 
+def labelled(clause: Clause) -> str:
+    return f' <span class="ours">{clause.ours}</span>' if clause.ours else ""
+
+
+def whose(claim: Claim) -> str:
+    """Which clauses are ours and not the paper's, as HTML; empty if none is."""
+    ours = [
+        f"<code>{html.escape(key)}</code>{labelled(clause)}" for key, clause in claim.clauses.items() if clause.ours
+    ]
+    if not ours or claim.paper == "open":
+        return ""
+    counted = "the verdict counts the others" if claim.counted else "none is left for a verdict on the paper"
+    return f'<p class="whose">What the paper does not say: {", ".join(ours)}; {counted}.</p>\n'
+
+
 def ledger(claim: Claim) -> str:
     """The clauses of a claim and the changes of its entry, as HTML."""
     parts = []
     for key, clause in claim.clauses.items():
         says = f"{clause.measure}. Passes {criterion(clause.passes)}; partly {criterion(clause.partly)}."
         parts.append(
-            f"<dt><code>{html.escape(key)}</code></dt><dd>{html.escape(re.sub(r'[.]+ Passes', '. Passes', says))}"
+            f"<dt><code>{html.escape(key)}</code>{labelled(clause)}</dt><dd>{html.escape(re.sub(r'[.]+ Passes', '. Passes', says))}"
         )
         parts.append(f"<br>Control, which must fail this: {html.escape(clause.control.rstrip('.'))}.</dd>")
     parts += [f"<dt>Theory only</dt><dd>{html.escape(text)}</dd>" for text in claim.theory_only]
@@ -115,9 +130,19 @@ def insert(app: Sphinx, doctree: nodes.document, page: str) -> None:
         address = app.builder.get_relative_uri(page, "chapters/notation")
         spans.append(f'<a href="{address}{part}">symbols</a>')
     below(headings[0], f'<p class="page-facts">{" · ".join(spans)}</p>\n')
+    if claim:
+        mark(doctree, claim)
     for heading in headings:
         if claim and heading.astext() == VERDICT:
-            below(heading, ledger(claim))
+            below(heading, whose(claim) + ledger(claim))
+
+
+def mark(doctree: nodes.document, claim: Claim) -> None:
+    """In tables that begin with the names of clauses, say which are ours."""
+    for row in doctree.findall(nodes.row):
+        name = row[0].astext()
+        if name in claim.clauses and claim.paper != "open" and row[0].children:
+            row[0][0] += nodes.raw("", labelled(claim.clauses[name]), format="html")
 
 
 def below(heading: nodes.title, text: str) -> None:

@@ -31,9 +31,11 @@ from icl_lib.stats import Interval
 from icl_lib.validate import require
 
 SHAPES = {"reproduced": "o", "partly": "D", "not reproduced": "X"}
+WHOSE = {"open": "our expectation"}  # all others: the paper's
 LIMIT = 10.0  # positions further out are drawn here, with an arrow
 VALUE_COLUMNS, CONTROL_COLUMNS = ("estimate", "low", "high"), ("control", "control_low", "control_high")
 CONTROL_FAILS, CONTROL_DOES_NOT = "0.6", "black"
+OURS = "(ours)"  # after the name of a clause that its paper does not say
 
 
 def position(clause: Clause, value: float) -> float:
@@ -65,7 +67,7 @@ def results_table(
 ) -> pd.DataFrame:
     """One row per recorded clause, in the order of the ledger.
 
-    Columns: claim, title, paper, chapter, claim_verdict, stale, clause, verdict, why, control_fails, n; the recorded numbers
+    Columns: claim, title, paper, chapter, claim_verdict, stale, clause, ours, verdict, why, control_fails, n; the recorded numbers
     estimate, low, high and control, control_low, control_high; and the same on the common axis, their names with ``at_`` before.
 
     Args:
@@ -79,7 +81,8 @@ def results_table(
         of["claim_verdict"] = judge(claim, measured[claim.id])
         for key, clause in claim.clauses.items():
             m = measured[claim.id][key]
-            row = {**of, "clause": key, "verdict": judge_clause(clause, m), "why": why(clause, m), "n": m.value.n}
+            row = {**of, "clause": key, "ours": clause.ours, "verdict": judge_clause(clause, m), "why": why(clause, m)}
+            row["n"] = m.value.n
             row["control_fails"] = misses(m.control, clause.passes)
             for columns, interval in ((VALUE_COLUMNS, m.value), (CONTROL_COLUMNS, m.control)):
                 row |= dict(zip(columns, interval[:3], strict=True))
@@ -111,8 +114,9 @@ def shortfalls(table: pd.DataFrame) -> str:
         for _, row in table[table["verdict"] == verdict].iterrows():
             page = f"{row['chapter'].removeprefix('chapters/')}.ipynb"
             value, control = (_numbers(row, name) for name in (VALUE_COLUMNS, CONTROL_COLUMNS))
+            label = f", {row['ours']}" if row["ours"] else ""
             clause, found = (
-                f"`{row['clause']}`<br>{MARKS[verdict]} {verdict}",
+                f"`{row['clause']}`<br>{MARKS[verdict]} {verdict}{label}",
                 f"{value}<br>control\N{NO-BREAK SPACE}{control}",
             )
             lines.append(f"| [{row['claim']}]({page}) | {clause} | {found} | {row['why']} |")
@@ -121,7 +125,8 @@ def shortfalls(table: pd.DataFrame) -> str:
 
 def numbers(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of a table as a reader wants them: recorded numbers and places on the axis as text."""
-    shown = table[["claim", "clause", "verdict"]].copy()
+    shown = table[["claim", "clause", "ours", "verdict"]].rename(columns={"ours": "whose"})
+    shown["whose"] = shown["whose"].where(shown["whose"] != "", table["paper"].map(WHOSE).fillna("the paper"))
     for title, columns in (("measured", VALUE_COLUMNS), ("control", CONTROL_COLUMNS)):
         shown[title] = [_numbers(row, columns) for _, row in table.iterrows()]
         shown[f"{title}, on the axis"] = [_numbers(row, [f"at_{c}" for c in columns]) for _, row in table.iterrows()]
@@ -146,7 +151,7 @@ def _mark(ax: Axes, y: float, at: Sequence[float], colour: str, shape: str, cont
 
 
 def draw_results(table: pd.DataFrame) -> Figure:
-    """The clauses of `results_table`, grouped by claim, one row each: estimate, interval and control on the common axis."""
+    """The clauses of `results_table`, grouped by claim, one row each: estimate, interval and control on the common axis; what is ours is marked."""
     groups = list(table.groupby("claim", sort=False))
     n_rows = len(table) + len(groups)
     fig, ax = plt.subplots(figsize=(WIDTH, 0.2 * n_rows + 1.5))
@@ -160,7 +165,11 @@ def draw_results(table: pd.DataFrame) -> Figure:
             value, control = ([row[f"at_{name}"] for name in names] for names in (VALUE_COLUMNS, CONTROL_COLUMNS))
             _mark(ax, y + 0.2, control, CONTROL_FAILS if row["control_fails"] else CONTROL_DOES_NOT, "s", control=True)
             _mark(ax, y, value, COLOURS[row["verdict"]], SHAPES[row["verdict"]], control=False)
-            ticks, labels, y = [*ticks, y], [*labels, row["clause"]], y + 1
+            ticks, labels, y = (
+                [*ticks, y],
+                [*labels, f"{row['clause']} {OURS}" if row["ours"] else row["clause"]],
+                y + 1,
+            )
     ax.axvline(0, color="black", linewidth=1, zorder=1)
     ax.axvline(-1, color="black", linewidth=1, linestyle=":", zorder=1)
     ax.set_xscale("symlog", linthresh=1, linscale=1.2)

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from icl_lib.validate import ConfigError, require
 
 VERDICTS = ("reproduced", "partly", "not reproduced", "theory only", "not yet measured")
 COLUMNS = {"ends": "Where training ends", "costs": "What it costs"}  # of the picture on the front page
+OURS = ("our reading", "our result")  # what a clause says that its paper does not
 NOT_MEASURED = Interval(math.nan, math.nan, math.nan, 0)  # of a clause, at a setting that does not allow it
 
 
@@ -24,6 +25,7 @@ class Clause:
 
     Attributes:
         says: a sentence with ``{value}`` and ``{control}`` in it, for pages; "" if there is none.
+        ours: one of `OURS`; "" if it is what the paper says. A clause of ours does not count in the verdict on a paper's claim.
     """
 
     measure: str
@@ -31,6 +33,7 @@ class Clause:
     partly: dict[str, object]
     control: str
     says: str = ""
+    ours: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,11 @@ class Claim:
     changes: list[str] = field(default_factory=list)
     finding: Finding | None = None
     tile: Tile | None = None
+
+    @property
+    def counted(self) -> list[str]:
+        """The clauses that its verdict follows from: of a paper's claim, those that the paper says; of an open question, all."""
+        return [key for key, clause in self.clauses.items() if self.paper == "open" or not clause.ours]
 
 
 @dataclass(frozen=True)
@@ -108,13 +116,16 @@ def _read(path: Path, text: bytes) -> dict[str, Claim]:
         require(set(entry) <= known, name, sorted(set(entry) - known), f"an entry with the fields {sorted(known)} only")
         clauses = {}
         for key, clause in entry.pop("clauses").items():
-            more = sorted(set(clause) - {"measure", "pass", "partly", "control", "says"})
-            require(not more, f"{name}.{key}", more, "a clause with measure, pass, partly, control and says only")
+            more = sorted(set(clause) - {"measure", "pass", "partly", "control", "says", "ours"})
+            require(not more, f"{name}.{key}", more, "a clause with measure, pass, partly, control, says and ours only")
+            ours = clause.get("ours", "")
+            known_as = "one of 'our reading', 'our result', or left out where the paper says it"
+            require("ours" not in clause or ours in OURS, f"{name}.{key}.ours", ours, known_as)
             says = clause.get("says", "{value} {control}")
             once = all(says.count(part) == 1 for part in ("{value}", "{control}"))
             require(once, f"{name}.{key}.says", says, "a sentence with {value} and {control} in it, each once")
             kept = clause["measure"], clause["pass"], clause["partly"], clause["control"]
-            clauses[key] = Clause(*kept, clause.get("says", ""))
+            clauses[key] = Clause(*kept, clause.get("says", ""), ours)
             for criterion in (clause["pass"], clause["partly"]):
                 understood = len(criterion) == 1 and set(criterion) <= {"below", "above", "inside"}
                 understood &= all(isinstance(x, list) == (kind == "inside") for kind, x in criterion.items())
@@ -211,17 +222,24 @@ def why(clause: Clause, measured: Measured) -> str:
     return "; ".join(reasons)
 
 
-def judge(claim: Claim, measured: Mapping[str, Measured]) -> str:
-    """Verdict on a claim from the numbers of its clauses; every clause must be there, NOT_MEASURED or not."""
-    if not claim.clauses:
+def overall(verdicts: Iterable[str]) -> str:
+    """Verdict on a claim from those on the clauses that count; "theory only" without any.
+
+    >>> overall(["reproduced", "not reproduced"]), overall([])
+    ('partly', 'theory only')
+    """
+    found = set(verdicts)
+    if not found:
         return "theory only"
+    if len(found) == 1:
+        return found.pop()
+    return "not reproduced" if found <= {"not reproduced", "not measured"} else "partly"
+
+
+def judge(claim: Claim, measured: Mapping[str, Measured]) -> str:
+    """Verdict on a claim from the numbers of its clauses, those of ours not counted; every clause must be there, NOT_MEASURED or not."""
     require(set(measured) == set(claim.clauses), f"clauses of {claim.id}", sorted(measured), f"{sorted(claim.clauses)}")
-    verdicts = {judge_clause(clause, measured[key]) for key, clause in claim.clauses.items()}
-    if verdicts == {"reproduced"}:
-        return "reproduced"
-    if verdicts == {"not measured"}:
-        return "not measured"
-    return "not reproduced" if verdicts <= {"not reproduced", "not measured"} else "partly"
+    return overall(judge_clause(claim.clauses[key], measured[key]) for key in claim.counted)
 
 
 def result_json(claim: Claim, measured: Mapping[str, Measured], **provenance: object) -> dict[str, object]:

@@ -163,7 +163,9 @@ def run_command(args: argparse.Namespace, here: Path) -> int:
         chapter.id, registry.cell_count(chapter) + bool(chapter.injected(values)), registry.run_seconds(chapter)
     ) as progress:
         done = run(chapter, given, args.out, progress, args.device)
-    verdict = f", verdict: {done.verdict}" if done.verdict else ""
+    ours = registry.ours(chapter.entry)
+    counts = f", which does not count {', '.join(f'{key} ({label})' for key, label in ours.items())}" if ours else ""
+    verdict = f", verdict: {done.verdict}{counts}" if done.verdict else ""
     print(f"{chapter.id}: {done.record['seconds']} s{verdict}{' (exploratory)' if other else ''}\n  {done.page}")
     return 0
 

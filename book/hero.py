@@ -68,7 +68,7 @@ def hero() -> str:
     found = attend(START)
     cards = "".join(
         f'<li class="hero-card" data-letter="{card}" data-label="{y}">{_face(card, y)}'
-        f'<span class="hero-bar"><span style="height: {w:.2%}"></span></span><span class="hero-weight">{w * 100:.0f}\N{NO-BREAK SPACE}%</span></li>'
+        f'<span class="hero-weight">{w * 100:.0f}\N{NO-BREAK SPACE}%</span><span class="hero-bar"><span style="height: {w:.2%}"></span></span></li>'
         for card, y, w in zip(CARDS, LABELS, found.weights, strict=True)
     )
     said = f'<span class="hero-number">{_number(found.answer)}</span>'
@@ -79,7 +79,9 @@ def hero() -> str:
         '<span class="hero-ask">the query, and its answer</span></div></div>'
         f'<div class="hero-scale"><span>−1</span><span class="hero-axis"><i style="left: {(1 + found.answer) / 2:.2%}"></i></span>'
         f"<span>+1</span></div>"
-        f'<p class="hero-said">The examples vote with their attention: {said}</p>'
+        f'<p class="hero-said">The examples vote with their signs, each with its share of attention: {said}</p>'
+        f'<p class="hero-note">Here {TASK[0]} means + and {TASK[1]} means −; the other letters tell nothing. '
+        "Let them swap, and the answer turns: the prompt is another, the model the same.</p>"
         '<noscript><p class="hero-still">With JavaScript a slider moves the attention. Here it stands at '
         f"g = {START:g}: an example with the query's letter scores g, any other 0.</p></noscript></div>"
     )

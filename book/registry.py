@@ -57,13 +57,19 @@ def ledger(book: Path) -> dict[str, dict[str, Any]]:
 
 
 def asked(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What an entry of the ledger asks, without its title and the words in which pages tell the results: those move none."""
+    """What an entry of the ledger asks, without its title, the words in which pages tell the results, and whose they are: those move none."""
     clauses = {
-        key: {name: value for name, value in clause.items() if name != "says"}
+        key: {name: value for name, value in clause.items() if name not in ("says", "ours")}
         for key, clause in entry.get("clauses", {}).items()
     }
     kept = {name: value for name, value in entry.items() if name not in ("finding", "tile", "title", "clauses")}
     return kept | {"clauses": clauses}
+
+
+def ours(entry: Mapping[str, Any]) -> dict[str, str]:
+    """The clauses of a paper's claim that the paper does not say, each with its label."""
+    clauses = entry.get("clauses", {}) if entry.get("paper") != "open" else {}
+    return {key: clause["ours"] for key, clause in clauses.items() if clause.get("ours")}
 
 
 def reduced(book: Path) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from book.notebooks import figure_anchor
-from book.registry import ChapterFile
+from book.registry import ChapterFile, ours
 from book.words import as_text, in_words, show
 from icl_lib.paths import read_json
 
@@ -200,10 +200,11 @@ def headline(chapter: ChapterFile, out: Path) -> str:
     found, committed = (dict(result.get("clauses", {})) for result in _results(chapter, out))
     if not found:
         return ""
-    measures = chapter.entry.get("clauses", {})
+    measures, labels = chapter.entry.get("clauses", {}), ours(chapter.entry)
     rows, words = ["| clause | this run | in the book |", "|---|---|---|"], []
     for name in {**committed, **found}:
-        rows.append(f"| `{name}` | {_shown(found.get(name))} | {_shown(committed.get(name))} |")
+        whose = f", {labels[name]}" if name in labels else ""
+        rows.append(f"| `{name}`{whose} | {_shown(found.get(name))} | {_shown(committed.get(name))} |")
         if name in measures:
             words.append(
                 f"- `{name}`: " + re.sub(r"([\\`*_{}|$<>\[\]])", r"\\\1", measures[name]["measure"])

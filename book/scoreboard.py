@@ -2,12 +2,13 @@
 
 import html
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from book import words
-from book.claims import VERDICTS, Claim, Measured, judge, judge_clause, load_claims, read_result, why
+from book.claims import OURS, VERDICTS, Claim, Measured, judge, judge_clause, load_claims, overall, read_result, why
 from book.compare import NEAR, same_value
 from book.identity import chapter_code, tables
 from book.notebooks import main_figure
@@ -91,13 +92,13 @@ def label(verdict: str, paper: str = "") -> str:
     return OWN.get(verdict, verdict) if paper == "open" else verdict
 
 
-def standing(claim: Claim, fresh: Path | None = None) -> tuple[str, list[str]]:
+def standing(claim: Claim, fresh: Path | None = None) -> tuple[str, dict[str, str]]:
     """Verdict on a claim, and those on its clauses; none of these where it is not yet measured."""
     file = result_file(claim, fresh)
     if file is None:
-        return "not yet measured", []
+        return "not yet measured", {}
     measured, _ = recorded_in(file)
-    return judge(claim, measured), [judge_clause(clause, measured[key]) for key, clause in claim.clauses.items()]
+    return judge(claim, measured), {key: judge_clause(c, measured[key]) for key, c in claim.clauses.items()}
 
 
 def _links(claim: Claim) -> str:
@@ -130,11 +131,12 @@ def _clauses(claim: Claim, file: Path) -> str:
         its = judge_clause(clause, m)
         title = html.escape(f"{key}: {clause.measure}", quote=True)
         said = html.escape(sentence(clause, m))
+        ours = f'<span class="ours">{clause.ours}</span> ' if key not in claim.counted else ""
         if (because := why(clause, m)) and its != "not measured":
             said += f" <i>{because[0].upper()}{because[1:]}.</i>"
         if moved.get(key, 0) > words.LEVEL:
             said += f"<br><small>rounding moves it: {words.share(moved[key])}</small>"
-        lines.append(f'<div class="clause" title="{title}">{_mark(its, claim.paper)} {said}</div>')
+        lines.append(f'<div class="clause" title="{title}">{_mark(its, claim.paper)} {ours}{said}</div>')
     if claim.theory_only:
         lines.append(f"<p>Theory only: {html.escape('; '.join(claim.theory_only))}</p>")
     return "".join(lines)
@@ -186,7 +188,7 @@ def _row(claim: Claim, fresh: Path | None) -> tuple[str, str]:
     found = f'<span class="title">{name}</span>{told}<details>{summary}{_says(claim)}{numbers}</details>'
     shown = f"{MARKS[verdict]} {label(verdict, claim.paper)}"
     badge = f'<span class="verdict" style="color:{COLOURS[verdict]}">{shown}</span>{_strip(claim, clauses)}'
-    data = {"verdict": verdict, "clauses": ",".join(clauses), "paper": PAPERS[claim.paper], "seeds": n}
+    data = {"verdict": verdict, "clauses": ",".join(clauses.values()), "paper": PAPERS[claim.paper], "seeds": n}
     attributes = " ".join(f'data-{key}="{html.escape(value)}"' for key, value in data.items())
     return verdict, f"<tr {attributes}><td><b>{claim.id}</b></td><td>{found}</td><td>{badge}</td></tr>"
 
@@ -199,14 +201,21 @@ def _says(claim: Claim) -> str:
     return "".join(f'<p class="says">{html.escape(line)}</p>' for line in lines)
 
 
-def _strip(claim: Claim, clauses: list[str]) -> str:
-    """A mark for each clause; their numbers in words for those who do not see the marks."""
-    if not clauses:
-        return ""
-    counted = Counter(label(verdict, claim.paper) for verdict in clauses)
-    said = "clauses: " + ", ".join(f"{n} {verdict}" for verdict, n in counted.items())
-    marks = "".join(_mark(verdict, claim.paper) for verdict in clauses)
-    return f'<span class="strip" role="img" aria-label="{said}">{marks}</span>'
+def _strip(claim: Claim, clauses: Mapping[str, str]) -> str:
+    """A mark for each clause, those that do not count apart; their numbers in words for those who do not see the marks."""
+
+    def marked(keys: Iterable[str], what: str) -> str:
+        verdicts = [clauses[key] for key in keys]
+        counted = Counter(label(verdict, claim.paper) for verdict in verdicts)
+        said = f"{what}: " + ", ".join(f"{n} {verdict}" for verdict, n in counted.items())
+        marks = "".join(_mark(verdict, claim.paper) for verdict in verdicts)
+        return f'<span role="img" aria-label="{said}">{marks}</span>' if verdicts else ""
+
+    parts = [marked((key for key in clauses if key in claim.counted), "clauses")]
+    for kind in OURS:
+        own = marked((k for k in clauses if k not in claim.counted and claim.clauses[k].ours == kind), "not counted")
+        parts.append(f'<span class="ours">{kind}</span>{own}' if own else "")
+    return "".join(f'<span class="strip">{part}</span>' for part in parts if part)
 
 
 def scoreboard(fresh: Path | None = None) -> tuple[str, dict[str, int], dict[str, int]]:
@@ -231,6 +240,14 @@ def scoreboard(fresh: Path | None = None) -> tuple[str, dict[str, int], dict[str
     head = "".join(f'<th scope="col">{name}</th>' for name in ("claim", "what was found", "verdict, and its clauses"))
     table = f'<div class="scoreboard"><table><thead><tr>{head}</tr></thead>{bodies}</table></div>'
     return table, {v: of_papers[v] for v in VERDICTS}, {v: of_open[v] for v in VERDICTS}
+
+
+def all_counted(fresh: Path | None = None) -> dict[str, int]:
+    """How many claims of the papers would have each verdict if the clauses of ours counted as well."""
+    claims = [claim for claim in load_claims().values() if claim.paper != "open"]
+    measured = [claim for claim in claims if result_file(claim, fresh)]
+    found = Counter(overall(standing(claim, fresh)[1].values()) for claim in measured)
+    return {v: found[v] for v in VERDICTS if found[v]}
 
 
 def fresh_results() -> Path | None:

@@ -1,6 +1,7 @@
 """The whole book in one picture: a tile for every entry of the ledger, and the sentence that sums them up."""
 
 import html
+from collections.abc import Mapping
 from pathlib import Path
 
 from book.claims import COLUMNS, Claim, load_claims
@@ -25,9 +26,9 @@ def tiles(fresh: Path | None = None) -> str:
     return f'<div class="tiles">{columns}<p class="tile-legend">{legend} <span>Small marks: the clauses of each.</span></p></div>'
 
 
-def _tile(claim: Claim, verdict: str, clauses: list[str]) -> str:
+def _tile(claim: Claim, verdict: str, clauses: Mapping[str, str]) -> str:
     assert claim.tile
-    marks = "".join(f'<i data-verdict="{its}">{MARKS[its]}</i>' for its in clauses)
+    marks = "".join(f'<i data-verdict="{its}">{MARKS[its]}</i>' for its in clauses.values())
     inside = (
         f'<b>{claim.id}</b><span class="tile-words">{html.escape(claim.tile.words)}</span>'
         f'<span class="tile-marks" aria-hidden="true">{marks}</span><span class="visually-hidden">: {label(verdict, claim.paper)}</span>'

@@ -59,7 +59,7 @@ def test_the_introduction_names_every_claim_that_is_not_reproduced(verdicts: dic
     assert set(linked(words)) == {name for name, verdict in verdicts.items() if verdict != "reproduced"}
 
 
-@pytest.mark.parametrize("verdict", ["reproduced", "partly", "not reproduced"])
+@pytest.mark.parametrize("verdict", ["reproduced", "partly", "not reproduced", "theory only"])
 @pytest.mark.parametrize("paper", ["L", "K"])
 def test_the_comparison_sorts_claims_as_recorded(verdicts: dict[str, str], paper: str, verdict: str) -> None:
     found = re.findall(rf"\*\*{verdict.capitalize()}, Paper {paper}\*\*\n: (.*)", text_of("compare.md"))

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from book.all_results import LIMIT, SHAPES, all_results, draw_results, position, results_table, span
+from book.all_results import (
+    LIMIT,
+    OURS,
+    SHAPES,
+    all_results,
+    draw_results,
+    numbers,
+    position,
+    results_table,
+    shortfalls,
+    span,
+)
 from book.claims import Clause, Measured, load_claims, meets, misses, why
 from book.scoreboard import COLOURS, scoreboard
 from icl_lib.paths import root
@@ -133,11 +144,29 @@ def test_what_is_not_measured_is_left_out_and_stale_is_said() -> None:
     plt.close(figure)
 
 
+def test_the_tables_say_whose_a_clause_is() -> None:
+    table = all_results()
+    whose = numbers(table)["whose"]
+    assert set(whose) <= {"the paper", "our reading", "our result", "our expectation"}
+    assert ((whose == "our expectation") == (table["paper"] == "open")).all()
+    for row, line in zip(table.itertuples(), whose, strict=True):
+        assert line == (CLAIMS[row.claim].clauses[row.clause].ours or line)
+    fails = table[(table["verdict"] != "reproduced") & (table["ours"] != "")]
+    assert all(
+        f"`{row.clause}`<br>" in shortfalls(table) and f"{row.verdict}, {row.ours} |" in shortfalls(table)
+        for row in fails.itertuples()
+    )
+
+
 def test_the_figure_shows_every_row_and_marks_what_is_cut() -> None:
     table = all_results()
     figure = draw_results(table)
     ax = figure.axes[0]
-    assert len([t for t in ax.get_yticklabels() if t.get_text() in set(table["clause"])]) == len(table)
+    labels = [t.get_text() for t in ax.get_yticklabels()]
+    assert [name.removesuffix(f" {OURS}") for name in labels if name not in set(table["claim"])] == list(
+        table["clause"]
+    )
+    assert sum(name.endswith(f" {OURS}") for name in labels) == (table["ours"] != "").sum() > 0
     marks = [line.get_marker() for line in ax.lines]
     assert sum(m in SHAPES.values() for m in marks) == len(table) == sum(m == "s" for m in marks)
     right = (table["at_high"] > LIMIT).sum() + (table["at_control_high"] > LIMIT).sum()

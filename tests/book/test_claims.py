@@ -1,6 +1,7 @@
 """The ledger, the judge, and recorded verdicts against recorded numbers."""
 
 import copy
+import dataclasses
 import json
 import math
 from collections import Counter
@@ -26,6 +27,7 @@ from book.claims import (
     read_result,
     result_json,
 )
+from book.registry import asked
 from icl_lib.paths import root, write_json
 from icl_lib.stats import Interval, mean_interval
 from icl_lib.validate import ConfigError
@@ -175,6 +177,21 @@ def test_a_finding_belongs_to_verdicts(tmp_path: Path, finding: object) -> None:
         load_claims(tmp_path)
 
 
+@pytest.mark.parametrize("ours", ["", "ours", "theirs", True, None, ["our result"]])
+def test_what_is_ours_is_a_reading_or_a_result(tmp_path: Path, ours: object) -> None:
+    entries = yaml.safe_load((root() / "claims.yml").read_text())
+    entries["L2"]["clauses"]["alpha"]["ours"] = ours
+    (tmp_path / "claims.yml").write_text(yaml.safe_dump(entries, sort_keys=False))
+    with pytest.raises(
+        ConfigError, match=r"L2\.alpha\.ours=.*: must be one of 'our reading', 'our result', or left out"
+    ):
+        load_claims(tmp_path)
+    entries["L2"]["clauses"]["alpha"]["ours"] = "our result"
+    (tmp_path / "claims.yml").write_text(yaml.safe_dump(entries, sort_keys=False))
+    assert load_claims(tmp_path)["L2"].clauses["alpha"].ours == "our result"
+    assert load_claims(tmp_path)["L2"].counted == ["beta", "n_idr", "step_size"]
+
+
 def test_unknown_and_missing_fields_are_refused(tmp_path: Path) -> None:
     entries = yaml.safe_load((root() / "claims.yml").read_text())
     for change, error in (({"verdict": "reproduced"}, ConfigError), ({"title": None}, TypeError)):
@@ -292,6 +309,33 @@ def test_every_clause_is_needed() -> None:
     assert judge(claim(), {}) == "theory only"
 
 
+@pytest.mark.parametrize(
+    ("paper", "kinds", "found", "verdict"),
+    [
+        ("li2024", ["", "our result"], [GOOD, BAD], "reproduced"),
+        ("li2024", ["", "our reading"], [BAD, GOOD], "not reproduced"),
+        ("li2024", ["", "our reading", ""], [GOOD, BAD, HALF], "partly"),
+        ("kim2024", ["our result", "our reading"], [GOOD, GOOD], "theory only"),
+        ("open", ["our result", "our result"], [GOOD, BAD], "partly"),  # all of it is ours: all counts
+        ("open", ["our result"], [GOOD], "reproduced"),
+    ],
+)
+def test_the_verdict_is_on_what_the_paper_says(
+    paper: str, kinds: list[str], found: list[Measured], verdict: str
+) -> None:
+    clauses = {f"c{i}": dataclasses.replace(BELOW, ours=kind) for i, kind in enumerate(kinds)}
+    of = dataclasses.replace(claim(), paper=paper, clauses=clauses)
+    measured = dict(zip(clauses, found, strict=True))
+    assert judge(of, measured) == verdict == result_json(of, measured)["verdict"]
+    with pytest.raises(ConfigError, match="clauses of L1"):  # a clause of ours has to be there all the same
+        judge(of, dict(list(measured.items())[:-1]))
+
+
+def test_whose_a_clause_is_moves_no_run() -> None:
+    entry = {"finite": "f", "title": "t", "clauses": {"a": {"measure": "m", "says": "s", "ours": "our result"}}}
+    assert asked(entry) == {"finite": "f", "clauses": {"a": {"measure": "m"}}}
+
+
 # Result files.
 
 
@@ -364,7 +408,8 @@ def test_a_changed_result_is_found_out(recorded: Path, name: str) -> None:
     """The check can fail: another verdict, number, criterion or clause does not go unnoticed."""
     file = recorded / name / "result.json"
     honest = json.loads(file.read_text())
-    assert honest["verdict"] == "reproduced"
+    verdict = "reproduced" if CLAIMS[name].counted else "theory only"
+    assert honest["verdict"] == verdict
     key = next(iter(honest["clauses"]))
 
     def complaints(**change: object) -> list[str]:
@@ -381,7 +426,7 @@ def test_a_changed_result_is_found_out(recorded: Path, name: str) -> None:
         return disagreements(recorded, CLAIMS)
 
     assert complaints() == []
-    assert any("recorded as partly, is reproduced" in c for c in complaints(verdict="partly"))
+    assert any(f"recorded as partly, is {verdict}" in c for c in complaints(verdict="partly"))
     wrong_clause = copy.deepcopy(honest)
     wrong_clause["clauses"][key]["verdict"] = "partly"
     write_json(file, wrong_clause)

@@ -10,7 +10,7 @@ import pytest
 from book.claims import NOT_MEASURED, VERDICTS, Measured, load_claims, result_json
 from book.identity import chapter_code, tables
 from book.notebooks import MAIN, main_figure
-from book.scoreboard import fresh_results, scoreboard, stale_because
+from book.scoreboard import all_counted, fresh_results, scoreboard, stale_because
 from book.words import sentence
 from icl_lib.paths import read_yaml, root, write_json
 from icl_lib.stats import Interval
@@ -82,6 +82,48 @@ def test_measured_claim(book: Path) -> None:
     assert 'href="softmax/L1_in_domain.html"' in row and "make book CHAPTER=L1_in_domain" in row
     assert "Theory only" in row and "stale" not in row
     assert (counts["reproduced"], counts["not yet measured"], sum(counts.values())) == (1, N_CLAIMS - 1, N_CLAIMS)
+
+
+def test_what_is_ours_is_labelled_and_not_counted(book: Path) -> None:
+    """A clause that fails costs the claim its verdict, unless the paper does not say it."""
+
+    def shown(label: str, paper: str = "li2024") -> tuple[str, dict[str, int], dict[str, int]]:
+        ledger = read_yaml(book / "claims.yml")
+        ledger["L1"] |= {"paper": paper}
+        ledger["L1"]["clauses"]["few_tasks"] |= {"ours": label} if label else {}
+        (book / "claims.yml").write_text(json.dumps(ledger), encoding="utf-8")
+        measured = {key: Measured(FAR if key == "few_tasks" else NEAR, FAR) for key in CLAIMS["L1"].clauses}
+        code = chapter_code(book / f"{CLAIMS['L1'].chapter}.ipynb")
+        claim = load_claims()["L1"]
+        write_json(book / "figures/L1/result.json", result_json(claim, measured, code_hash=code))
+        table, counts, _ = scoreboard()
+        return rows(table)["L1"], counts, all_counted()
+
+    row, counts, by_all = shown("")
+    assert (
+        "◐ partly" in row
+        and 'class="ours"' not in row
+        and 'aria-label="clauses: 3 reproduced, 1 not reproduced"' in row
+    )
+    assert counts["partly"] == 1 and by_all == {"partly": 1}
+    row, counts, by_all = shown("our result")
+    assert "✔ reproduced" in row and counts["reproduced"] == 1 and by_all == {"partly": 1}
+    assert row.count('<span class="ours">our result</span>') == 2  # beside the verdict, and at the clause
+    assert 'aria-label="clauses: 3 reproduced"' in row and 'aria-label="not counted: 1 not reproduced"' in row
+    row, counts, by_all = shown("our result", "open")  # a guess of ours that fails is a guess that fails
+    assert "◐ partly held" in row and 'class="ours"' not in row and by_all == {}
+
+
+def test_a_claim_of_which_all_is_ours_is_theory_only(book: Path) -> None:
+    ledger = read_yaml(book / "claims.yml")
+    for clause in ledger["L1"]["clauses"].values():
+        clause["ours"] = "our reading"
+    (book / "claims.yml").write_text(json.dumps(ledger), encoding="utf-8")
+    record(book)
+    table, counts, _ = scoreboard()
+    row = rows(table)["L1"]
+    assert "◇ theory only" in row and 'aria-label="not counted: 4 reproduced"' in row and "clauses: " not in row
+    assert counts["theory only"] == 1 and counts["reproduced"] == 0 and all_counted() == {"reproduced": 1}
 
 
 def test_a_finding_is_shown_with_the_result_that_it_was_written_for(book: Path) -> None:
