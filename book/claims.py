@@ -144,10 +144,11 @@ def _tile(name: str, entry: object) -> Tile | None:
     """The tile of an entry, checked; None where there is none."""
     if entry is None:
         return None
-    whole = isinstance(entry, dict) and set(entry) == {"column", "words"} and entry["column"] in COLUMNS
-    whole = whole and isinstance(entry["words"], str) and 1 <= len(entry["words"].split()) <= 5
+    said: dict[str, str] = entry if isinstance(entry, dict) else {}
+    whole = set(said) == {"column", "words"} and said["column"] in COLUMNS
+    whole = whole and isinstance(said["words"], str) and 1 <= len(said["words"].split()) <= 5
     require(whole, f"{name}.tile", entry, f"a column, one of {sorted(COLUMNS)}, and words, one to five")
-    return Tile(**entry)  # type: ignore[arg-type]
+    return Tile(**said)
 
 
 def passing(claim: str, clause: str) -> dict[str, object]:

@@ -75,6 +75,7 @@ def hero() -> str:
     return (
         f'<div class="hero" data-query="{QUERY}" data-task="{TASK}" data-g="{START:g}">'
         f'<div class="hero-prompt"><ol class="hero-cards" aria-label="Five examples, each with its share of attention">{cards}</ol>'
+        '<span class="hero-arrow" aria-hidden="true">→</span>'
         f'<div class="hero-query"><span class="hero-face"><b>{QUERY}</b><span class="hero-sign">{_sign(found.answer)}</span></span>'
         '<span class="hero-ask">the query, and its answer</span></div></div>'
         f'<div class="hero-scale"><span>−1</span><span class="hero-axis"><i style="left: {(1 + found.answer) / 2:.2%}"></i></span>'

@@ -13,7 +13,7 @@ from tests.pages.conftest import Visit
 THREE = ["chapters/scoreboard.html", "chapters/softmax/L1_in_domain.html", "chapters/play_transformer.html"]
 KEYBOARD = ["index.html", *THREE]
 SAMPLE = [*THREE[1:], "chapters/compare.html", "chapters/all_results.html", "chapters/api/softmax_data.html"]
-LOOKS = [(1280, "dark"), (400, "light"), (400, "dark")]
+LOOKS = [(1280, "dark"), (390, "light"), (390, "dark")]
 CALM = "*, ::before, ::after { transition: none !important; animation: none !important; }"
 
 # Of a group of radio buttons, Tab reaches one; the arrow keys reach the others.
