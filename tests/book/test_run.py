@@ -97,12 +97,21 @@ def test_the_command_imports_no_numpy(book: Path) -> None:
     assert imported_by_list(book, ("numpy",)) == "[]"
 
 
+def label(book: Path, paper: str) -> None:
+    """Let the toy's ledger say that its clause is ours."""
+    clause = "{slope: {measure: a slope, ours: our result}}"
+    (book / "claims.yml").write_text(
+        f"T1: {{title: A toy, chapter: chapters/toy/T1_toy, paper: {paper}, clauses: {clause}}}\n", encoding="utf-8"
+    )
+
+
 def test_run_gives_notebook_page_results_and_provenance(book: Path, tmp_path: Path) -> None:
+    label(book, "li2024")
     out = tmp_path / "out {alpha}"  # papermill would fill in the braces
     done = icl(book, "run", "T1", "-p", "alpha=0.25", "-p", f"shape={CODE}", "--seeds", 5, "--out", out)
     assert done.returncode == 0, done.stderr
     assert f"exploratory: n_seeds = 5, alpha = 0.25, shape = {CODE}" in done.stdout
-    assert "verdict: reproduced (exploratory)" in done.stdout
+    assert "verdict: reproduced, which does not count slope (our result) (exploratory)" in done.stdout
     assert {p.name for p in tmp_path.iterdir()} == {"book", "out {alpha}"}
     assert not list(tmp_path.rglob("made"))
     files = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
@@ -117,7 +126,7 @@ def test_run_gives_notebook_page_results_and_provenance(book: Path, tmp_path: Pa
     assert "**Verdict of this run: reproduced.**" in top and "book's verdict" not in top  # nothing is committed
     page = (out / "T1_toy.html").read_text()
     assert "slope 0.250" in page and "<math" in page and not re.search(r'<script|<link|src="http|url\(.?http', page)
-    assert "| `slope` | 0.25 [0.15, 0.35], n = 5: reproduced | – |" in top
+    assert "| `slope`, our result | 0.25 [0.15, 0.35], n = 5: reproduced | – |" in top
     assert str(out / "T1_toy.html") in done.stdout
     assert "<td>0.25 [0.15, 0.35], n = 5: reproduced</td>" in re.sub(r"</?p>", "", page)
     assert not (book / "figures").exists()
@@ -290,6 +299,10 @@ def test_committed_and_new_result_side_by_side(book: Path, tmp_path: Path) -> No
         f"| `new` | {shown} | – |",
     ]
     assert headline(books.find("T1", book), tmp_path / "none") == ""
+    label(book, "open")
+    assert "our result" not in headline(books.find("T1", book), tmp_path)
+    label(book, "li2024")
+    assert f"| `slope`, our result | {shown} | {shown} |" in headline(books.find("T1", book), tmp_path)
 
 
 def test_progress_says_where_the_run_is() -> None:

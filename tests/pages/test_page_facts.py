@@ -1,6 +1,7 @@
 """The line below a chapter's title: on every chapter, from the ledger and the recorded numbers, and reading times that can be checked."""
 
 import csv
+import dataclasses
 import html as entities
 import math
 import re
@@ -10,7 +11,7 @@ import pytest
 from bs4 import BeautifulSoup
 from docutils import nodes
 
-from _ext.page_facts import counts
+from _ext.page_facts import counts, ledger, whose
 from book import words
 from book.claims import load_claims
 from book.registry import chapters
@@ -91,6 +92,32 @@ def test_reading_time_from_the_page_as_it_is_shown(html: Path, name: str) -> Non
     n_words = len(re.findall(r"\w[\w.,'’-]*", article.get_text() + captions))
     (shown,) = [int(fact.split()[0]) for fact in said(html / page) if fact.endswith("to read")]
     assert abs(shown - (n_words / 200 + pictures * 12 / 60)) < 1.2
+
+
+def test_what_is_ours_is_said_below_the_verdict() -> None:
+    claim = CLAIMS["L1"]
+    clauses = {key: dataclasses.replace(clause, ours="our result") for key, clause in claim.clauses.items()}
+    key, *_ = clauses
+    one = dataclasses.replace(claim, clauses={**claim.clauses, key: clauses[key]})
+    label = f'<code>{key}</code> <span class="ours">our result</span>'
+    assert label in whose(one) and "the verdict counts the others" in whose(one) and label in ledger(one)
+    assert "none is left for a verdict on the paper" in whose(dataclasses.replace(claim, clauses=clauses))
+    assert whose(claim) == whose(dataclasses.replace(one, paper="open")) == ""
+
+
+def test_tables_mark_what_is_ours(html: Path) -> None:
+    """In the table of the verdict, whose cells are recorded without the label."""
+    marked = 0
+    for claim in CLAIMS.values():
+        if not Path(f"figures/{claim.id}/result.json").is_file():
+            continue
+        page = BeautifulSoup((html / f"{claim.chapter}.html").read_text(), "html.parser")
+        names = [cell.get_text(" ", strip=True) for cell in page.select("tr > td:first-child")]
+        for key, clause in claim.clauses.items():
+            ours = claim.paper != "open" and bool(clause.ours)
+            assert (f"{key} {clause.ours}" if ours else key) in names, (claim.id, key)
+            marked += ours
+    assert marked
 
 
 def test_what_counts() -> None:
