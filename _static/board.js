@@ -130,7 +130,7 @@
     },
   }, "Show all");
   const status = el("p", { role: "status", "aria-live": "polite" });
-  const label = el("label", { for: "board-search" }, "Search");
+  const label = el("label", { for: "board-search" }, "Search claims");
   const filters = [buttons("verdict", "Filter by verdict on a claim or one of its clauses", WORDS), buttons("paper", "Filter by paper", PAPERS)];
   board.prepend(el("div", { class: "board-controls" }, el("div", {}, label, search, reset), ...filters, status));
 

@@ -32,7 +32,7 @@
     const { weights, labels, answer } = attend(state.g, state.swapped);
     cards.forEach((card, i) => {
       card.node.dataset.sign = card.sign.textContent = sign(labels[i]);
-      card.bar.style.height = 100 * weights[i] + "%";
+      card.bar.style.setProperty("--w", weights[i]);
       card.weight.textContent = percent(weights[i]);
     });
     const face = hero.querySelector(".hero-query");

@@ -68,7 +68,7 @@ def hero() -> str:
     found = attend(START)
     cards = "".join(
         f'<li class="hero-card" data-letter="{card}" data-label="{y}">{_face(card, y)}'
-        f'<span class="hero-weight">{w * 100:.0f}\N{NO-BREAK SPACE}%</span><span class="hero-bar"><span style="height: {w:.2%}"></span></span></li>'
+        f'<span class="hero-weight">{w * 100:.0f}\N{NO-BREAK SPACE}%</span><span class="hero-bar"><span style="--w: {w:.6f}"></span></span></li>'
         for card, y, w in zip(CARDS, LABELS, found.weights, strict=True)
     )
     said = f'<span class="hero-number">{_number(found.answer)}</span>'

@@ -89,7 +89,7 @@ def test_no_button_finds_nothing(board: Any) -> None:
         return [int(text.split()[-1]) for text in shown.all_inner_texts()]
 
     assert counts() and 0 not in counts()
-    board.get_by_label("Search").fill("L1 unseen")
+    board.get_by_label("Search claims").fill("L1 unseen")
     assert counts() and 0 not in counts()
 
 
@@ -106,7 +106,7 @@ def test_no_button_finds_nothing(board: Any) -> None:
     ],
 )
 def test_search(board: Any, text: str, found: set[str], others: set[str]) -> None:
-    board.get_by_label("Search").fill(text)
+    board.get_by_label("Search claims").fill(text)
     shown = set(ids(board))
     assert found <= shown and not others & shown
     assert board.get_by_role("status").inner_text().startswith(f"{len(shown)} of ")
@@ -136,12 +136,12 @@ def test_a_view_has_an_address(html: Path, board: Any, visit: Visit) -> None:
     button(board, "Kim").click()
     button(board, "◐ partly").click()
     board.locator("th button", has_text="verdict").click()
-    board.get_by_label("Search").fill("births")
+    board.get_by_label("Search claims").fill("births")
     view, address = rows(board), board.url
     assert view and len(view) < len(carrying("partly"))
     visit.open("about:blank")
     visit.open(address)
-    assert rows(board) == view and board.get_by_label("Search").input_value() == "births"
+    assert rows(board) == view and board.get_by_label("Search claims").input_value() == "births"
     assert button(board, "◐ partly").get_attribute("aria-pressed") == "true"
     board.evaluate("location.hash = 'verdict=reproduced&sort=-claim'")
     board.wait_for_function("document.querySelector('#board-search').value === ''")
@@ -155,7 +155,7 @@ def test_a_view_has_an_address(html: Path, board: Any, visit: Visit) -> None:
 
 
 def test_by_keyboard(board: Any) -> None:
-    board.get_by_label("Search").focus()
+    board.get_by_label("Search claims").focus()
     board.keyboard.press("Tab")  # "Show all" is switched off
     assert board.evaluate("document.activeElement.textContent").startswith("✘ not reproduced")
     board.keyboard.press("Space")
