@@ -11,6 +11,8 @@ PAGES = re.compile(r"index|chapters/(?:introduction|verdicts|compare|(?:softmax|
 NOT_IN = (
     nodes.reference,
     nodes.title,
+    nodes.emphasis,
+    nodes.strong,
     nodes.literal,
     nodes.literal_block,
     nodes.math,

@@ -12,7 +12,11 @@ from sphinx.util import logging
 from sphinx.util.typing import ExtensionMetadata
 
 MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2")  # the part that a page loads
-SCRIPTS = ("play/", "board.js")  # of pages that name them; jupyter-book adds every script under _static to every page
+SCRIPTS = (
+    "play/",
+    "board.js",
+    "hero.js",
+)  # of pages that name them; jupyter-book adds every script under _static to every page
 DATA = re.compile(r'href="(?:\.\./)*(figures/[\w./-]+)"')
 
 

@@ -1,4 +1,5 @@
 // On a phone a figure that is wider than the screen scrolls in a box of its own, which the keyboard reaches; CSS says how wide.
+// So does a displayed formula.
 "use strict";
 document.addEventListener("DOMContentLoaded", () => {
   const boxes = [];
@@ -12,13 +13,18 @@ document.addEventListener("DOMContentLoaded", () => {
   }
   function check() {
     for (const { image, box, name } of boxes) {
-      image.style.setProperty("--own", (image.naturalWidth || 560) + "px");
+      image?.style.setProperty("--own", (image.naturalWidth || 560) + "px");
       const scrolls = box.scrollWidth > box.clientWidth + 1;
       const attributes = { tabindex: "0", role: "region", "aria-label": name + ", scrolls sideways" };
       for (const [key, value] of Object.entries(attributes)) scrolls ? box.setAttribute(key, value) : box.removeAttribute(key);
     }
   }
   boxes.forEach(({ image }) => image.addEventListener("load", check));
+  window.addEventListener("load", async () => {
+    await window.MathJax?.startup?.promise;
+    for (const box of document.querySelectorAll('mjx-container[display="true"]')) boxes.push({ box, name: "Formula" });
+    check();
+  });
   window.addEventListener("resize", check);
   check();
 });

@@ -1,7 +1,7 @@
 """The book around the library: the ledger read and judged, what a chapter shows and records, chapters executed again.
 
-`claims` reads ``claims.yml`` and judges by it; a `chapter` measures, shows and records by it; `scoreboard` and `all_results`
-show what was recorded; `registry` knows the chapters and their `parameters`; `identity` says what a chapter's outputs come from.
+`claims` reads ``claims.yml`` and judges by it; a `chapter` measures, shows and records by it; `scoreboard`, `tiles` and `all_results`
+show what was recorded, `hero` a live prompt; `registry` knows the chapters and their `parameters`; `identity` says what a chapter's outputs come from.
 
 The command ``icl`` (`cli`) is a thin front. From a chapter to a result:
 

@@ -14,6 +14,7 @@ from icl_lib.stats import Interval
 from icl_lib.validate import ConfigError, require
 
 VERDICTS = ("reproduced", "partly", "not reproduced", "theory only", "not yet measured")
+COLUMNS = {"ends": "Where training ends", "costs": "What it costs"}  # of the picture on the front page
 OURS = ("our reading", "our result")  # what a clause says that its paper does not
 NOT_MEASURED = Interval(math.nan, math.nan, math.nan, 0)  # of a clause, at a setting that does not allow it
 
@@ -44,6 +45,14 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """An entry in the picture of the front page: which of `COLUMNS` it stands in, and its result in at most five words."""
+
+    column: str
+    words: str
+
+
+@dataclass(frozen=True)
 class Claim:
     """One entry of the ledger."""
 
@@ -59,6 +68,7 @@ class Claim:
     heavy: bool = False
     changes: list[str] = field(default_factory=list)
     finding: Finding | None = None
+    tile: Tile | None = None
 
     @property
     def counted(self) -> list[str]:
@@ -125,8 +135,20 @@ def _read(path: Path, text: bytes) -> dict[str, Claim]:
             whole = whole and len(finding["when"]) == len(clauses)
             require(whole, f"{name}.finding", finding, "says, a sentence, and when, a verdict for every clause")
             finding = Finding(**finding)
-        claims[name] = Claim(id=name, clauses=clauses, finding=finding, **entry)
+        tile = _tile(name, entry.pop("tile", None))
+        claims[name] = Claim(id=name, clauses=clauses, finding=finding, tile=tile, **entry)
     return claims
+
+
+def _tile(name: str, entry: object) -> Tile | None:
+    """The tile of an entry, checked; None where there is none."""
+    if entry is None:
+        return None
+    said: dict[str, str] = entry if isinstance(entry, dict) else {}
+    whole = set(said) == {"column", "words"} and said["column"] in COLUMNS
+    whole = whole and isinstance(said["words"], str) and 1 <= len(said["words"].split()) <= 5
+    require(whole, f"{name}.tile", entry, f"a column, one of {sorted(COLUMNS)}, and words, one to five")
+    return Tile(**said)
 
 
 def passing(claim: str, clause: str) -> dict[str, object]:

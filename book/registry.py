@@ -57,12 +57,13 @@ def ledger(book: Path) -> dict[str, dict[str, Any]]:
 
 
 def asked(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What an entry of the ledger asks, without the words in which pages tell the results, and whose they are: those move none."""
+    """What an entry of the ledger asks, without its title, the words in which pages tell the results, and whose they are: those move none."""
     clauses = {
         key: {name: value for name, value in clause.items() if name not in ("says", "ours")}
         for key, clause in entry.get("clauses", {}).items()
     }
-    return {name: value for name, value in entry.items() if name not in ("finding", "clauses")} | {"clauses": clauses}
+    kept = {name: value for name, value in entry.items() if name not in ("finding", "tile", "title", "clauses")}
+    return kept | {"clauses": clauses}
 
 
 def ours(entry: Mapping[str, Any]) -> dict[str, str]:

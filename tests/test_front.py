@@ -9,7 +9,7 @@ import yaml
 from matplotlib.colors import to_hex
 
 from book.all_results import all_results
-from book.claims import Clause, Measured, judge_clause, load_claims
+from book.claims import Claim, Clause, Measured, judge_clause, load_claims
 from icl_lib import figures
 from icl_lib.stats import Interval
 
@@ -29,6 +29,15 @@ def text_of(page: str) -> str:
 def linked(text: str) -> list[str]:
     """Ids of the claims whose chapters a text links to, in its order."""
     return re.findall(r"\]\((?:\w+/)?([LKQ]\d+)_\w+\.ipynb\)", text)
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=list(CLAIMS))
+def test_a_chapter_is_called_as_in_the_ledger(claim: Claim) -> None:
+    """A title says the finding or asks the question: where it is a statement, it is not one that its chapter refutes."""
+    file = Path(f"{claim.chapter}.ipynb")
+    if file.is_file():
+        first = "".join(json.loads(file.read_text())["cells"][0]["source"])
+        assert first.partition("\n")[0] == f"# {claim.id} · {claim.title}"
 
 
 def between(text: str, start: str, end: str) -> str:

@@ -18,7 +18,10 @@ from icl_lib.source import canonical, cell_code
 from icl_lib.validate import require
 
 INDEX = Path("index.ipynb")
-SUMMARIES = (INDEX, Path("chapters/introduction.ipynb"), Path("chapters/all_results.ipynb"))  # they read all results
+SUMMARIES = (  # they read all results
+    INDEX,
+    *(Path("chapters", f"{name}.ipynb") for name in ("introduction", "scoreboard", "all_results")),
+)
 REFERENCES = Path("tests/reference")
 
 

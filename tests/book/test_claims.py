@@ -332,8 +332,8 @@ def test_the_verdict_is_on_what_the_paper_says(
 
 
 def test_whose_a_clause_is_moves_no_run() -> None:
-    entry = {"title": "t", "clauses": {"a": {"measure": "m", "says": "s", "ours": "our result"}}}
-    assert asked(entry) == {"title": "t", "clauses": {"a": {"measure": "m"}}}
+    entry = {"finite": "f", "title": "t", "clauses": {"a": {"measure": "m", "says": "s", "ours": "our result"}}}
+    assert asked(entry) == {"finite": "f", "clauses": {"a": {"measure": "m"}}}
 
 
 # Result files.

@@ -61,7 +61,7 @@ def test_unmeasured_claims_are_shown(book: Path) -> None:
     assert all("not yet measured" in row for row in found.values())
     assert counts == {**dict.fromkeys(VERDICTS, 0), "not yet measured": N_CLAIMS}
     for name, row in found.items():
-        assert CLAIMS[name].where in row
+        assert html.escape(CLAIMS[name].where) in row
         assert "<a href" not in row  # there is no page to point to
 
 
@@ -74,10 +74,12 @@ def test_measured_claim(book: Path) -> None:
     assert "0.001 [0.0005, 0.002]" in row and "0.51 [0.4, 0.6]" in row
     for key, clause in CLAIMS["L1"].clauses.items():
         assert html.escape(sentence(clause, Measured(NEAR, FAR))) in row and f'title="{key}: ' in row
-    assert "<td>12</td>" in row  # seeds
-    assert 'data-verdict="reproduced" data-paper="Li et al. 2024" data-seeds="12"' in row
-    assert 'href="figures/L1/result.json"' in row and ">figure</a>" not in row  # this notebook draws none
-    assert 'href="chapters/softmax/L1_in_domain.html"' in row and "make book CHAPTER=L1_in_domain" in row
+    clauses = ",".join(["reproduced"] * len(CLAIMS["L1"].clauses))
+    data = f'data-verdict="reproduced" data-clauses="{clauses}" data-paper="Li et al. 2024" data-seeds="12"'
+    assert data in row and "<p>12 seeds</p>" in row
+    assert f'aria-label="clauses: {len(CLAIMS["L1"].clauses)} reproduced"' in row
+    assert 'href="../figures/L1/result.json"' in row and ">figure</a>" not in row  # this notebook draws none
+    assert 'href="softmax/L1_in_domain.html"' in row and "make book CHAPTER=L1_in_domain" in row
     assert "Theory only" in row and "stale" not in row
     assert (counts["reproduced"], counts["not yet measured"], sum(counts.values())) == (1, N_CLAIMS - 1, N_CLAIMS)
 
@@ -98,14 +100,18 @@ def test_what_is_ours_is_labelled_and_not_counted(book: Path) -> None:
         return rows(table)["L1"], counts, all_counted()
 
     row, counts, by_all = shown("")
-    assert "◐ partly" in row and 'class="ours"' not in row and "✘" in row and "4 measures</summary>" in row
+    assert (
+        "◐ partly" in row
+        and 'class="ours"' not in row
+        and 'aria-label="clauses: 3 reproduced, 1 not reproduced"' in row
+    )
     assert counts["partly"] == 1 and by_all == {"partly": 1}
     row, counts, by_all = shown("our result")
     assert "✔ reproduced" in row and counts["reproduced"] == 1 and by_all == {"partly": 1}
     assert row.count('<span class="ours">our result</span>') == 2  # beside the verdict, and at the clause
-    assert 'title="few_tasks: not reproduced">✘' in row and "3 measures, 1 of ours</summary>" in row
+    assert 'aria-label="clauses: 3 reproduced"' in row and 'aria-label="not counted: 1 not reproduced"' in row
     row, counts, by_all = shown("our result", "open")  # a guess of ours that fails is a guess that fails
-    assert "◐ partly" in row and 'class="ours"' not in row and by_all == {}
+    assert "◐ partly held" in row and 'class="ours"' not in row and by_all == {}
 
 
 def test_a_claim_of_which_all_is_ours_is_theory_only(book: Path) -> None:
@@ -116,7 +122,7 @@ def test_a_claim_of_which_all_is_ours_is_theory_only(book: Path) -> None:
     record(book)
     table, counts, _ = scoreboard()
     row = rows(table)["L1"]
-    assert "◇ theory only" in row and "<summary>4 of ours</summary>" in row
+    assert "◇ theory only" in row and 'aria-label="not counted: 4 reproduced"' in row and "clauses: " not in row
     assert counts["theory only"] == 1 and counts["reproduced"] == 0 and all_counted() == {"reproduced": 1}
 
 
@@ -144,13 +150,13 @@ def test_one_click_to_figure_and_data(book: Path) -> None:
     write_notebook(book, code='chapter.figure(fig, "first_one", table)\nchapter.figure(fig, "second", table)')
     record(book)
     row = rows(scoreboard()[0])["L1"]
-    assert 'href="chapters/softmax/L1_in_domain.html#fig-l1-first-one"' in row
-    assert 'href="figures/L1/first_one.csv"' in row and 'href="figures/L1/result.json"' in row
+    assert 'href="softmax/L1_in_domain.html#fig-l1-first-one"' in row
+    assert 'href="../figures/L1/first_one.csv"' in row and 'href="../figures/L1/result.json"' in row
     file = book / f"{CLAIMS['L1'].chapter}.ipynb"
     notebook = json.loads(file.read_text())
     notebook["cells"][1]["metadata"] = {"mystnb": {"figure": {"name": "fig-own"}}}
     file.write_text(json.dumps(notebook))
-    assert 'href="chapters/softmax/L1_in_domain.html#fig-own"' in rows(scoreboard()[0])["L1"]
+    assert 'href="softmax/L1_in_domain.html#fig-own"' in rows(scoreboard()[0])["L1"]
 
 
 def test_main_figures_of_this_book() -> None:
@@ -277,11 +283,24 @@ def test_fresh_results_win(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert fresh_results() is None
 
 
-def test_only_measured(book: Path) -> None:
-    record(book)
-    table, counts, _ = scoreboard(show_all=False)
-    assert list(rows(table)) == ["L1"]
-    assert sum(counts.values()) == N_CLAIMS  # those left out are still counted
+def test_our_own_expectations_are_held_or_refuted(book: Path) -> None:
+    """Not reproduced: nobody has produced them before."""
+    q1 = CLAIMS["Q1"]
+    write_json(
+        book / "figures/Q1/result.json", result_json(q1, dict.fromkeys(q1.clauses, Measured(FAR, FAR)), code_hash="x")
+    )
+    file = book / f"{q1.chapter}.ipynb"
+    file.parent.mkdir(parents=True)
+    file.write_bytes((book / f"{CLAIMS['L1'].chapter}.ipynb").read_bytes())
+    found = rows(scoreboard()[0])
+    assert "✘ refuted" in found["Q1"] and 'data-verdict="not reproduced"' in found["Q1"]
+    assert "What was expected" in found["Q1"] and "The claim" in found["L1"]
+
+
+def test_what_is_ours_stands_apart() -> None:
+    groups = re.findall(r'<tbody><tr class="group"><th[^>]*>(.*?)</th></tr>(.*?)</tbody>', scoreboard()[0])
+    assert [list(rows(body)) for _, body in groups] == [[n for n in CLAIMS if n[0] == part] for part in "LKQ"]
+    assert groups[-1][0] == "Our own questions"
 
 
 def test_scoreboard_of_this_book() -> None:

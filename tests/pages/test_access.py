@@ -10,9 +10,10 @@ from book.render import html_page
 from tests.pages.axe import violations
 from tests.pages.conftest import Visit
 
-THREE = ["index.html", "chapters/softmax/L1_in_domain.html", "chapters/play_transformer.html"]
-SAMPLE = [*THREE, "chapters/compare.html", "chapters/all_results.html", "chapters/api/softmax_data.html"]
-LOOKS = [(1280, "dark"), (400, "light"), (400, "dark")]
+THREE = ["chapters/scoreboard.html", "chapters/softmax/L1_in_domain.html", "chapters/play_transformer.html"]
+KEYBOARD = ["index.html", *THREE]
+SAMPLE = [*THREE[1:], "chapters/compare.html", "chapters/all_results.html", "chapters/api/softmax_data.html"]
+LOOKS = [(1280, "dark"), (390, "light"), (390, "dark")]
 CALM = "*, ::before, ::after { transition: none !important; animation: none !important; }"
 
 # Of a group of radio buttons, Tab reaches one; the arrow keys reach the others.
@@ -80,7 +81,7 @@ def test_figures_scroll_on_a_phone_by_keyboard_and_only_there(html: Path, visit:
     page.wait_for_function("() => !document.querySelector('.figure-box[tabindex]')")
 
 
-@pytest.mark.parametrize("name", THREE)
+@pytest.mark.parametrize("name", KEYBOARD)
 def test_tab_reaches_everything_and_shows_where_it_is(html: Path, visit: Visit, name: str) -> None:
     page = shown(visit, html / name)
     page.evaluate(WATCH)

@@ -1,0 +1,58 @@
+"""The whole book in one picture: a tile for every entry of the ledger, and the sentence that sums them up."""
+
+import html
+from collections.abc import Mapping
+from pathlib import Path
+
+from book.claims import COLUMNS, Claim, load_claims
+from book.scoreboard import MARKS, label, standing
+
+WORST_FIRST = ("not reproduced", "partly", "not measured", "not yet measured", "theory only", "reproduced")
+
+
+def tiles(fresh: Path | None = None) -> str:
+    """Two columns of tiles as HTML, the worst verdict first, each with a mark per clause and a link to its chapter."""
+    shown = [(claim, *standing(claim, fresh)) for claim in load_claims().values() if claim.tile]
+    shown.sort(key=lambda one: WORST_FIRST.index(one[1]))
+    columns = "".join(
+        f'<section class="tile-column"><h3>{title}</h3><p>{_count(column, fresh)}</p>'
+        f"<ul>{''.join(_tile(*one) for one in shown if one[0].tile and one[0].tile.column == column)}</ul></section>"
+        for column, title in COLUMNS.items()
+    )
+    found = {verdict for _, verdict, _ in shown}
+    legend = " ".join(
+        f'<span class="tile-key" data-verdict="{v}">{MARKS[v]} {label(v)}</span>' for v in WORST_FIRST if v in found
+    )
+    return f'<div class="tiles">{columns}<p class="tile-legend">{legend} <span>Small marks: the clauses of each.</span></p></div>'
+
+
+def _tile(claim: Claim, verdict: str, clauses: Mapping[str, str]) -> str:
+    assert claim.tile
+    marks = "".join(f'<i data-verdict="{its}">{MARKS[its]}</i>' for its in clauses.values())
+    inside = (
+        f'<b>{claim.id}</b><span class="tile-words">{html.escape(claim.tile.words)}</span>'
+        f'<span class="tile-marks" aria-hidden="true">{marks}</span><span class="visually-hidden">: {label(verdict, claim.paper)}</span>'
+    )
+    linked = f'<a href="{claim.chapter}.html">{inside}</a>' if clauses else f"<span>{inside}</span>"
+    return f'<li class="tile" data-claim="{claim.id}" data-verdict="{verdict}">{linked}</li>'
+
+
+def held(column: str, fresh: Path | None = None) -> tuple[int, int]:
+    """How many entries of a column are wholly reproduced, and how many are measured."""
+    verdicts = [standing(c, fresh)[0] for c in load_claims().values() if c.tile and c.tile.column == column]
+    measured = [verdict for verdict in verdicts if verdict not in ("not yet measured", "not measured", "theory only")]
+    return measured.count("reproduced"), len(measured)
+
+
+def _count(column: str, fresh: Path | None) -> str:
+    whole, measured = held(column, fresh)
+    return f"{whole} of {measured} hold in every clause"
+
+
+def summary(fresh: Path | None = None) -> str:
+    """What was found, in a sentence."""
+    (ends, n_ends), (costs, n_costs) = (held(column, fresh) for column in COLUMNS)
+    return (
+        f"**Where training ends came out mostly as stated** ({ends} of {n_ends} entries hold in every clause); "
+        f"**how much it takes mostly did not** ({costs} of {n_costs})."
+    )
