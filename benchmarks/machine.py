@@ -1,7 +1,8 @@
 """What the processor does at its best, measured in the same turns: rates of products, of memory, of single operations.
 
 A rate is the unit of work over the time; shares of a peak are taken of the large products in the same precision, or of the copy
-of arrays as large as a training step's, which stay in cache as its own do. The epoch's operations are timed alone, each as often as an epoch needs it.
+of arrays as large as a training step's, which stay in cache as its own do. Operations of a training step and of an epoch are timed alone,
+each as often as one needs it.
 """
 
 from collections.abc import Callable
@@ -11,10 +12,15 @@ import torch
 
 from benchmarks.case import Case, Size
 from benchmarks.epoch import EPOCH, LENGTH, QUERIES, TEACHER, WIDTH, D
-from benchmarks.training import MEMBERS, configs_of, flops, products
+from benchmarks.results import STEP
+from benchmarks.training import AXES, MEMBERS, configs_of, products
 from icl_lib.mean_field.transformer import CACHE
+from icl_lib.softmax import fused
+from icl_lib.softmax.descent import stacked_patterns
+from icl_lib.softmax.training import initial_state
 
 NONE = Size("", 0, 1)
+CORNERS = [size for size in AXES if size.factor in (1, 8) or size.factor < 0.16]  # smallest, published, largest
 
 
 def epoch_operations() -> dict[str, tuple[Callable[[], object], float]]:
@@ -38,6 +44,39 @@ def epoch_operations() -> dict[str, tuple[Callable[[], object], float]]:
     }
 
 
+def step_operations(size: Size) -> dict[str, tuple[Callable[[], object], int]]:
+    """Parts of a model's compiled step: (a call, how many models or steps it does). Memory is that of one step, again and again.
+
+    Weights and tables: what a call of several steps begins and ends with, however many they are.
+    """
+    configs, rng, again = configs_of(size), np.random.default_rng(0), 10
+    b, l, params, patterns = (
+        configs[0].batch_size,
+        configs[0].prompts.n_context,
+        initial_state(configs).params,
+        stacked_patterns(configs),
+    )
+
+    def shared(rows: int, columns: int) -> np.ndarray:
+        one = rng.random((rows, columns), np.float32)
+        return np.lib.stride_tricks.as_strided(one, (again, *one.shape), (0, *one.strides))
+
+    wide = [(i, j, -(-k // fused.PAD) * fused.PAD) for i, j, k in products(configs[0])]
+    factors = [(shared(i, j), shared(j, k), shared(i, k)) for i, j, k in wide]
+    scores, power = -rng.random((again * b, l), np.float32), np.empty(l, np.int32)
+    x = scores.copy()
+
+    def exponentials() -> None:
+        np.copyto(x, scores)
+        fused._exp(x, power)
+
+    return {
+        "products": (lambda: [fused._times_each(*three) for three in factors], again),
+        "exponentials": (exponentials, again),
+        "weights and tables": (lambda: fused.Learner(configs, params, patterns).weights(), len(configs)),
+    }
+
+
 def repeated(call: Callable[[], object], times: int) -> Callable[[], object]:
     return lambda: [call() for _ in range(times)]
 
@@ -49,16 +88,13 @@ def rates() -> list[Case]:
     out, out_double, big = torch.empty_like(large), torch.empty_like(double), torch.rand(2**26)
     target, z = torch.empty_like(big), np.random.default_rng(0).random((160, 160))  # a block of the kernel's
     z_out, root = np.empty_like(z), torch.empty(z.shape, dtype=torch.float64)
-    pairs = [(torch.rand(MEMBERS, i, j), torch.rand(MEMBERS, j, k)) for i, j, k in products(config)]
     small = torch.rand(MEMBERS, config.batch_size, config.model.m)
     copy, bits, gen = torch.empty_like(small), torch.empty(100_000, dtype=torch.int64), torch.Generator()
-    step = MEMBERS * flops(config)
     found: dict[
         str, tuple[str, Callable[[], object], int, float]
     ] = {  # of what, a call, how often at once, work of one
         "GEMM, float32": ("flop", lambda: torch.mm(large, large, out=out), 1, 2 * 1024**3),
         "GEMM, float64": ("flop", lambda: torch.mm(double, double, out=out_double), 1, 2 * 1500**3),
-        "products of the training step": ("flop", lambda: [x @ y for x, y in pairs], 5, step),
         "arcsin, float64": ("number", lambda: np.arcsin(z, out=z_out), 50, z.size),
         "reciprocal root, float64": ("number", lambda: torch.rsqrt(torch.from_numpy(z), out=root), 50, z.size),
         "memory": ("byte", lambda: target.copy_(big), 1, 8 * big.numel()),
@@ -76,4 +112,9 @@ def cases() -> list[Case]:
         Case("epoch, operations", name, NONE, "s per epoch", repeated(call, 50), 50 / n)
         for name, (call, n) in epoch_operations().items()
     ]
-    return rates() + alone
+    steps = [
+        Case(STEP, name, size, "s per step of one model", repeated(call, 20), 20 * n)
+        for size in CORNERS
+        for name, (call, n) in step_operations(size).items()
+    ]
+    return rates() + steps + alone

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.training import MEMBERS, configs_of, draws, flops, traffic
-from icl_lib.softmax.training import TrainConfig
+from benchmarks.training import MEMBERS, configs_of, draws, flops
+from icl_lib.softmax.training import CHUNK
 
 FILE = Path(__file__).with_name("results.csv")
 PLACE = ["benchmark", "axis", "size", "factor"]  # what ours and its alternatives share
 APART = "default allocator"  # ends the name of what was timed without an allocator that keeps large blocks
+STEP = "training step, operations"
 RESOURCES = {  # what each rate of the machine is called on the page
     "arithmetic": "GEMM, float32",
-    "arithmetic at these sizes": "products of the training step",
     "memory": "copy, arrays of the training step",
     "random numbers": "random numbers",
 }
@@ -88,24 +88,27 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def bounds(table: pd.DataFrame) -> pd.DataFrame:
-    """Least time of a training run's step by each resource at its measured rate (µs per model and step), and the share reached.
+    """Parts of a training run's step, in µs per model and step, and their shares of the measured time.
 
-    "arithmetic" takes the processor's rate on large matrices, "arithmetic at these sizes" the rate on the step's own products. "all in
-    turn" is what is left if nothing overlaps: the products at their rate, the other operations' traffic, the random numbers.
+    "arithmetic" is that of the products at the processor's rate on large matrices; the next three are the step's own, timed alone.
+    "all in turn" is these three and the random numbers. The rest are look-ups by pattern, and what is done with random numbers.
     """
-    least = least_times(table, configs_of()[0]) * 1e6
+    config, own = configs_of()[0], of_step(table, CHUNK)
+    random = draws(config) / (1e9 * rate(table, RESOURCES["random numbers"]))
+    least = {
+        "arithmetic": flops(config) / (1e9 * rate(table, RESOURCES["arithmetic"])),
+        **own,
+        "random numbers": random,
+    }
+    found = 1e6 * pd.Series({**least, "all in turn": own.sum() + random})
     step = 1e6 * float(times(table, "training run", "ours").min()) / MEMBERS
-    return pd.DataFrame({"least_time": least, "share": least / step})
+    return pd.DataFrame({"least_time": found, "share": found / step})
 
 
-def least_times(table: pd.DataFrame, config: TrainConfig) -> pd.Series:
-    """Seconds per model and step by resource, for any sizes."""
-    per = {name: rate(table, of) * 1e9 for name, of in RESOURCES.items()}
-    flop, moved, random = flops(config), traffic(config), draws(config) / per["random numbers"]
-    least = {name: flop / per[name] for name in ("arithmetic", "arithmetic at these sizes")}
-    other = (sum(moved.values()) - moved["products"]) / per["memory"]
-    least |= {"memory": sum(moved.values()) / per["memory"], "random numbers": random}
-    return pd.Series(least | {"all in turn": least["arithmetic at these sizes"] + other + random})
+def of_step(table: pd.DataFrame, n_steps: int, axis: str = "models", factor: float = 1) -> pd.Series:
+    """Seconds that parts of one model's step take when timed alone; weights and tables are made once in so many steps."""
+    steps = {"products": 1, "exponentials": 1, "weights and tables": n_steps}
+    return pd.Series({name: float(times(table, STEP, name, axis, factor).min()) / n for name, n in steps.items()})
 
 
 def of_epoch(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.case import Case, Size, beside, distance, sizes
 from benchmarks.learners import Dense, dense
-from benchmarks.training import BATCH, MEMBERS, configs_of, draw, member, traffic
+from benchmarks.training import BATCH, MEMBERS, configs_of, draw, member
 from icl_lib.rng import generator
 from icl_lib.softmax.patterns import draw_patterns
 from icl_lib.softmax.prompts import Prompts
@@ -64,12 +64,18 @@ def differ(config: TrainConfig, n: int = 40_000) -> float:
     return float((frequencies(ours, config) - frequencies(plain(config, n), config)).abs().max())
 
 
+def traffic(config: TrainConfig) -> int:
+    """Bytes of one prompt: its random numbers, read, and its codes, written: for each input two patterns of 8, kappa and label of 4."""
+    l = config.prompts.n_context
+    return 4 * (2 * l + 3) + 24 * (l + 1)
+
+
 def at(size: Size) -> list[Case]:
     """All variants at one size."""
     configs = configs_of(size if size.axis == "models" else None)
     n = int(size.value) if size.axis == "prompts" else CHUNK * BATCH
     frames = [draw_patterns(c.patterns, c.seed) for c in configs]
-    bytes_of = len(configs) * n / BATCH * traffic(configs[0])["sampling"]
+    bytes_of = len(configs) * n * traffic(configs[0])
 
     def written_out() -> list[Dense]:
         return [dense(member(draw([c], n), 0), frame) for c, frame in zip(configs, frames, strict=True)]

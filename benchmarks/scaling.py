@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.results import RESOURCES, least_times, rate, times, timings
-from benchmarks.training import AXES, configs_of, traffic
+from benchmarks.machine import CORNERS
+from benchmarks.results import of_step, times, timings
+from benchmarks.training import configs_of, steps_at_once
 
 GROWTH = {  # what is fitted: (benchmark, axis)
     "ensemble size": ("training run", "models"),
@@ -55,23 +56,15 @@ def exponents(data: pd.DataFrame) -> pd.DataFrame:
 def bottlenecks(table: pd.DataFrame) -> pd.DataFrame:
     """Of the time of a training step on given prompts, at the smallest, published and largest of each size: what is what.
 
-    Shares of the fastest measured time that products and passes over arrays take at their measured rates; the rest is mostly the start
-    of operations. The shares of a step whose arrays leave the cache add up to less.
+    Shares of the fastest measured time that the step's own parts take when timed alone; the rest are look-ups by pattern, margins,
+    and sums.
     """
     rows = []
-    for size in AXES:
-        if size.factor != 1 and 0.16 < size.factor < 8:
-            continue
-        config, n_models = configs_of(size)[0], len(configs_of(size))
-        least, moved = least_times(table, config), traffic(config)
-        passes = (sum(moved.values()) - moved["products"] - moved["sampling"]) / (
-            1e9 * rate(table, RESOURCES["memory"])
-        )
-        measured = float(times(table, "training step", "ours", size.axis, size.factor).min()) / n_models
-        share = {"products": least["arithmetic at these sizes"] / measured, "passes over arrays": passes / measured}
-        share["rest"] = 1 - sum(share.values())
-        largest = max(share, key=lambda k: share[k])
-        rows.append({"axis": size.axis, "size": int(size.value), **share, "largest": largest})
+    for size in CORNERS:
+        whole = float(times(table, "training step", "ours", size.axis, size.factor).min()) / len(configs_of(size))
+        share = of_step(table, steps_at_once(size), size.axis, size.factor) / whole
+        share["rest"] = 1 - share.sum()
+        rows.append({"axis": size.axis, "size": int(size.value), **share, "largest": share.idxmax()})
     return pd.DataFrame(rows)
 
 

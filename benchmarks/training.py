@@ -1,7 +1,7 @@
 """Training of the one-layer learner: ensemble steps on given prompts against six alternatives, and whole runs with their sampling.
 
 Sizes are the book's first claim, one at a time times 1/8 to 8: 10 models, 128 prompts a step, 100 neurons, 20 contexts. What a step
-costs at the least, in arithmetic, bytes and random numbers, is counted below; ``machine`` times the rates.
+costs at the least, in arithmetic and random numbers, is counted below; ``machine`` times both, and the exponentials.
 """
 
 from collections.abc import Sequence
@@ -133,14 +133,18 @@ def difference(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> fl
     return max(distance(ours[0], theirs[0]), relative(ours[1], theirs[1]))
 
 
+def steps_at_once(size: Size) -> int:
+    """How many steps are timed in one call, the start included."""
+    return max(1, min(CHUNK, round(CHUNK / size.factor / 2)))
+
+
 def steps_on_given_prompts(size: Size) -> list[Case]:
     """All variants at one size."""
-    n_steps = max(1, min(CHUNK, round(CHUNK / size.factor / 2)))
-    configs = configs_of(size)
+    n_steps, configs = steps_at_once(size), configs_of(size)
     runs = Given(configs, n_steps).runs()
-    bytes_of = len(configs) * sum(traffic(configs[0]).values())
-    ours = Case("training step", "ours", size, UNIT, runs.pop("ours"), n_steps, traffic=bytes_of)
-    return beside(ours._replace(flop=len(configs) * flops(configs[0])), runs, TOLERANCE, difference)
+    flop = len(configs) * flops(configs[0])
+    ours = Case("training step", "ours", size, UNIT, runs.pop("ours"), n_steps, flop=flop)
+    return beside(ours, runs, TOLERANCE, difference)
 
 
 def whole(size: Size) -> list[Case]:
@@ -169,15 +173,14 @@ def cases() -> list[Case]:
 
 
 def products(config: TrainConfig) -> list[tuple[int, int, int]]:
-    """The matrix products of one model's training step, as (rows, inner, columns); see ``model.backward``."""
+    """The matrix products of one model's compiled step, as (rows, inner, columns), while every prompt has a gradient; see ``softmax.fused``."""
     b, m = config.batch_size, config.model.m
     d, r = config.patterns.d_x + config.patterns.d_y, config.patterns.n_idr + config.patterns.n_idi + 1
-    forward = [(3 * d, d, r), (m, d, r), (r, d, r), (b, r, r), (b, r, m), (1, m, b)]
-    return [*forward, (m, b, r), (b, m, r), (r, b, r), (d, r, r), (d, r, r), (d, m, r), (3 * d, r, d), (m, r, d)]
+    return [(r, d, r), (r, d, m), (b, r, m), (b, m, r), (r, b, m), (d, r, r), (d, r, r), (d, m, r), (d, r, m)]
 
 
 def flops(config: TrainConfig) -> int:
-    """Arithmetic of the matrix products of one model and step (all else is below 5 % of it)."""
+    """Arithmetic of the matrix products of one model and step."""
     return sum(2 * i * j * k for i, j, k in products(config))
 
 
@@ -185,26 +188,6 @@ def evaluation_flops(config: TrainConfig) -> int:
     """Arithmetic of the matrix products of ``model.forward`` that grow with the number of prompts, per prompt."""
     m, r = config.model.m, config.patterns.n_idr + config.patterns.n_idi + 1
     return 2 * (r * r + r * m + m)
-
-
-def traffic(config: TrainConfig) -> dict[str, int]:
-    """Bytes that the operations of one model and step read and write, each operand counted once per operation.
-
-    Floats have 4 bytes, pattern numbers 8. The bytes per element are added up over the operations
-    in ``sample_prompts``, ``_gather`` and ``_scatter`` (twice each), ``_forward`` and ``backward``.
-    """
-    b, m, l = config.batch_size, config.model.m, config.prompts.n_context
-    d, r = config.patterns.d_x + config.patterns.d_y, config.patterns.n_idr + config.patterns.n_idi + 1
-    random, outcome, irrelevant = 2 * 28, 64 + 44, 60
-    return {
-        "sampling": b * l * (random + outcome + irrelevant),
-        "gather": 2 * b * l * 60,
-        "scatter": 2 * b * l * 68,
-        "softmax": b * l * (8 + 28),
-        "products": 4 * sum(i * j + j * k + i * k for i, j, k in products(config)),
-        "other": b * r * 28 + b * m * 16 + m * r * 16 + 3 * d * r * 8,
-        "update": (3 * d * d + m * d) * 12,
-    }
 
 
 def draws(config: TrainConfig) -> int:

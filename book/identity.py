@@ -17,6 +17,7 @@ from icl_lib.validate import require
 
 BEGIN = ("icl_lib.device", "one_thread")  # every chapter begins with it
 # Modules that draw, judge, file or name results: a change there re-runs a chapter but makes no result stale.
+# ``book.claims`` is not one of them: Q1 and Q2 compute with its criteria.
 FILING = lineage.FILING | {f"book.{name}" for name in ("chapter", "identity", "scoreboard", "words")}
 
 

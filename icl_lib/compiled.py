@@ -7,6 +7,8 @@ multiply-adds. (Not so the algebra of small matrices that a loop leaves to LAPAC
 import contextlib
 import hashlib
 import os
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from icl_lib.locks import locked
 
 LANES = 64  # bytes of a row that a tile has: 16 numbers of float32, 8 of float64
 HERE = Path(__file__).parent
+UNUSED = 30 * 86_400  # seconds after which machine code of other texts is removed
 
 
 def _cache() -> Path | None:
@@ -39,6 +42,10 @@ def _cache() -> Path | None:
             folder = place.expanduser() / f"compiled-{digest.hexdigest()[:12]}"
             folder.mkdir(parents=True, exist_ok=True)
             if os.access(folder, os.W_OK):
+                os.utime(folder)  # used now
+                for other in folder.parent.glob("compiled-*"):
+                    if time.time() - other.stat().st_mtime > UNUSED:
+                        shutil.rmtree(other, ignore_errors=True)
                 return folder
     return None
 

@@ -1,20 +1,23 @@
 """Every alternative does the work that ours does, to its stated tolerance; nothing here is timed."""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import classical, epoch, evaluation, gpt2, learners, particles, sampling, training
 from benchmarks.case import Case, Different, Size, checked, counted, relative
 from icl_lib.mean_field.measure import Particles
+from icl_lib.softmax import fused
 from icl_lib.softmax.deep import initial_params
-from icl_lib.softmax.descent import Written, descend, stacked_patterns
-from icl_lib.softmax.model import backward, forward
+from icl_lib.softmax.descent import stacked_patterns
+from icl_lib.softmax.model import ModelConfig, forward
+from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import sample_prompts, task_table
 from icl_lib.softmax.tasks import uniform_cover
-from icl_lib.softmax.training import TrainConfig, batches, initial_state, sgd, train_steps
+from icl_lib.softmax.training import TrainConfig, batches, initial_state, train_steps
 
 CONFIG = TrainConfig(tasks=uniform_cover(6, 3, 4), seed=4, batch_size=32)
 N_STEPS = 20
@@ -122,11 +125,23 @@ def test_module_trains_as_we_do() -> None:
     torch.testing.assert_close(learner.attention.in_proj_weight.detach(), state.params.w_qkv[0], rtol=0, atol=1e-4)
 
 
-def test_counted_products_are_those_of_the_step() -> None:
-    """The flop count equals that of torch's own counter, which sees the pass that is written out in torch."""
-    written = partial(Written, backward, sgd)
-    given = [CONFIG], initial_state([CONFIG]), 3, stacked_patterns([CONFIG]), batches([CONFIG])
-    assert counted(lambda: descend(*given, written)) == 3 * training.flops(CONFIG)
+def test_counted_products_are_those_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled loops, run as Python, ask for the products that are counted; sizes that need no padding."""
+    config = replace(CONFIG, patterns=PatternConfig(6, 9, 2.0, 20, 2), model=ModelConfig(m=32), batch_size=7)
+    asked = []
+
+    def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+        asked.append((*a.shape, b.shape[1]))
+        out[: len(a)] += a @ b
+
+    given = [config], initial_state([config]).params, stacked_patterns([config])
+    prompts, compiled, learner = batches([config])(0, 1), fused.Learner(*given), fused.Learner(*given)
+    losses = compiled.advance(prompts, 0, 1)
+    for name, loop in vars(fused).copy().items():
+        if hasattr(loop, "py_func"):
+            monkeypatch.setattr(fused, name, product if name == "times" else loop.py_func)
+    torch.testing.assert_close(learner.advance(prompts, 0, 1), losses)
+    assert sorted(asked) == sorted(training.products(config))
 
 
 def test_epoch_flops_are_those_of_the_module() -> None:

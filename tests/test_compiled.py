@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,17 @@ def test_machine_code_goes_where_it_can_be_written(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "access", lambda path, mode: library not in Path(path).parents and real(path, mode))
     third = icl_lib.compiled._cache()
     assert third == tmp_path / "user" / "icl_lib" / second.name
+
+
+def test_machine_code_that_nobody_has_used_for_long_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of other texts, a month after its last use; to be asked for is use."""
+    monkeypatch.setattr(icl_lib.compiled, "HERE", tmp_path)
+    kept = icl_lib.compiled._cache()
+    assert kept is not None
+    old, young, other = (kept.with_name(name) for name in ("compiled-old", "compiled-young", "bytecode"))
+    for folder, days in ((old, 31), (young, 29), (other, 31), (kept, 31)):
+        folder.mkdir(exist_ok=True)
+        (folder / "loop.nbc").touch()
+        os.utime(folder, (time.time() - days * 86_400,) * 2)
+    assert icl_lib.compiled._cache() == kept
+    assert not old.exists() and all((folder / "loop.nbc").exists() for folder in (young, other, kept))

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.func import jacrev, vmap
 
-from icl_lib.mean_field.kernels import Erf, ErfSum, Kernel
+from icl_lib.mean_field.kernels import Erf, ErfSum, Kernel, Terms
 from icl_lib.mean_field.landscape import Covariances, covariances, trace
 from icl_lib.mean_field.measure import Particles, check_teacher, member
 from icl_lib.validate import require, require_memory
@@ -174,8 +174,9 @@ def _product(
     d_g = d_f - d_q @ m.mT - q @ d_m.mT  # of g(w_i) = f - M q
     left, d_left = u @ m.mT, u @ d_m.mT + d_u @ m.mT
     of_a = -((f - q @ m.mT) @ d_m + d_g @ m) * mu.p[..., None]
-    own = kernel.d_gradient(mu.w, mu.w, left, left, d_w, d_w, d_left, d_left)
-    return torch.cat([of_a, own - kernel.d_gradient(mu.w, teacher.w, left, known, d_w, still, d_left, d_known)], 2)
+    own = kernel.d_gradient(Terms(mu.w, mu.w, left, left), Terms(d_w, d_w, d_left, d_left))
+    others = kernel.d_gradient(Terms(mu.w, teacher.w, left, known), Terms(d_w, still, d_left, d_known))
+    return torch.cat([of_a, own - others], 2)
 
 
 def extreme_eigenvalues(kernel: Kernel, teacher: Particles, mu: Particles) -> Float[Tensor, "E 2"]:

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from icl_lib.errors import Diverged
-from icl_lib.softmax.descent import Ensemble, State
+from icl_lib.softmax.descent import Ensemble, State, stacked_patterns
 from icl_lib.softmax.evaluation import evaluate
 from icl_lib.softmax.model import Params
 from icl_lib.softmax.patterns import Patterns
@@ -39,15 +39,17 @@ class Snapshots(NamedTuple):
         return Ensemble(self.configs, self.patterns, self.params[step], torch.empty(len(self.configs), 0))
 
 
+def _followed(configs: Sequence[TrainConfig], every: int, see: Callable[[State], None]) -> Ensemble:
+    """Train; ``see`` is called at step 0, every so many steps, and at the end."""
+    start = initial_state(configs)
+    see(start)
+    return train(configs, start, every, see)
+
+
 def snapshots(configs: Sequence[TrainConfig], every: int) -> Snapshots:
     """Train, and keep the weights at step 0, every so many steps, and at the end."""
-    start = initial_state(configs)
-    kept = {0: start.params}
-
-    def keep(state: State) -> None:
-        kept[state.step] = state.params
-
-    done = train(configs, start, every, keep)
+    kept: dict[int, Params] = {}
+    done = _followed(configs, every, lambda state: kept.update({state.step: state.params}))
     return Snapshots(done.configs, done.patterns, kept)
 
 
@@ -55,8 +57,13 @@ def learning_curve(
     configs: Sequence[TrainConfig], tasks: Sequence[Tasks], prompts: PromptConfig, every: int, n_prompts: int
 ) -> pd.DataFrame:
     """Train and evaluate on ``tasks`` at step 0 and every so many steps: the columns of ``evaluate``, and step."""
-    run = snapshots(configs, every)
-    tables = [evaluate(run.ensemble(step), tasks, prompts, n_prompts).assign(step=step) for step in run.params]
+    patterns, tables = stacked_patterns(configs), list[pd.DataFrame]()
+
+    def measure(state: State) -> None:
+        now = Ensemble(tuple(configs), patterns, state.params, state.losses)
+        tables.append(evaluate(now, tasks, prompts, n_prompts).assign(step=state.step))
+
+    _followed(configs, every, measure)
     return pd.concat(tables, ignore_index=True)
 
 

@@ -32,6 +32,10 @@ from icl_lib.validate import require
 F = np.float32
 PAD = 16  # numbers
 
+# Of one member or all: tables with ``last``, the column of the label, and neurons; what moves them; what prompts are coded by.
+Weights = namedtuple("Weights", "q k v w_o a last")
+Course = namedtuple("Course", "moves gram orthogonal rate frozen")
+Codes = namedtuple("Codes", "rel irr kappa label query query_kappa target")
 # Memory of a pass: P' = P + 1 and m, padded; ``active`` are the numbers of the prompts that have a gradient.
 Room = namedtuple("Room", "g h attention pooled hidden row power")
 Back = namedtuple("Back", "h_t fires active d_g d_g_t d_h d_h_t d_pooled of_token x y")
@@ -67,8 +71,10 @@ def _room(n, l, p, m):
 
 
 @compiled
-def _forward(q, k, v, w_o, last, rel, irr, kappa, label, query, query_kappa, room):
-    """Attention, pooled tokens and neurons before the ReLU, of all prompts; ``last`` is the column of q, the label's."""
+def _forward(weights, codes, room):
+    """Attention, pooled tokens and neurons before the ReLU, of all prompts of a member."""
+    q, k, v, w_o, _, last = weights
+    rel, irr, kappa, label, query, query_kappa, _ = codes
     g, s, pooled, row, l = room.g, room.attention, room.pooled, room.row, label.shape[1]
     g[:] = 0
     room.h[:] = 0
@@ -140,8 +146,9 @@ def _loss(a, target, room, back):
 
 
 @compiled
-def _attention_gradient(n, last, rel, irr, kappa, label, query, query_kappa, target, room, back):
+def _attention_gradient(n, last, codes, room, back):
     """dG from the n active prompts."""
+    rel, irr, kappa, label, query, query_kappa, target = codes
     s, d_pooled, d_g, d, row, l = room.attention, back.d_pooled, back.d_g, back.of_token, room.row, label.shape[1]
     size = F(1 / len(target))
     d_pooled[:n] = 0
@@ -192,34 +199,15 @@ def _move(x, total, table, gram, orthogonal):
 
 
 @compiled
-def _step(
-    q,
-    k,
-    v,
-    w_o,
-    moves,
-    a,
-    gram,
-    orthogonal,
-    rate,
-    frozen,
-    last,
-    rel,
-    irr,
-    kappa,
-    label,
-    query,
-    query_kappa,
-    target,
-    room,
-    back,
-):
+def _step(weights, course, codes, room, back):
     """One step of one member; returns its loss."""
-    _forward(q, k, v, w_o, last, rel, irr, kappa, label, query, query_kappa, room)
-    loss, n = _loss(a, target, room, back)
+    q, k, v, w_o, a, last = weights
+    moves, gram, orthogonal, rate, frozen = course
+    _forward(weights, codes, room)
+    loss, n = _loss(a, codes.target, room, back)
     if not frozen:
         _turn(room.h, F(1), back.h_t)
-        _attention_gradient(n, last, rel, irr, kappa, label, query, query_kappa, target, room, back)
+        _attention_gradient(n, last, codes, room, back)
         _turn(back.d_g, -rate, back.d_g_t)
         back.x[:] = 0
         back.y[:] = 0
@@ -238,65 +226,40 @@ def _step(
 
 
 @compiled
-def _steps(
-    tables,
-    w_o,
-    moves,
-    a,
-    gram,
-    orthogonal,
-    rate,
-    frozen,
-    last,
-    rel,
-    irr,
-    kappa,
-    label,
-    query,
-    query_kappa,
-    target,
-    losses,
-):
+def _weights(e, tables, w_o, a, last):
+    return Weights(tables[e, 0], tables[e, 1], tables[e, 2], w_o[e], a[e], last)
+
+
+@compiled
+def _batch(e, at, codes):
+    """Some prompts of a member."""
+    rel, irr, kappa, label, query, query_kappa, target = codes
+    return Codes(rel[e, at], irr[e, at], kappa[e, at], label[e, at], query[e, at], query_kappa[e, at], target[e, at])
+
+
+@compiled
+def _steps(tables, w_o, a, last, course, codes, losses):
     """losses.shape[1] steps of every member, each on the next prompts."""
-    size, l, d, (p, m) = (
-        target.shape[1] // losses.shape[1],
-        label.shape[2],
-        tables.shape[2],
-        (tables.shape[3], a.shape[1]),
-    )
-    f, room = np.float32, _room(size, l, p, m)
+    size, l = codes.target.shape[1] // losses.shape[1], codes.label.shape[2]
+    d, p, m, f = tables.shape[2], tables.shape[3], a.shape[1], np.float32
+    room = _room(size, l, p, m)
     back = Back(
         np.empty((m, p), f), np.empty((size, m), f), np.empty(size, np.uint64), np.empty((p, p), f), np.empty((p, p), f),
         np.empty((p, m), f), np.empty((m, p), f), np.empty((size, p), f), np.empty(l, f), np.empty((d, p), f), np.empty((d, p), f),
     )  # fmt: skip
+    moves, gram, orthogonal, rate, frozen = course
     for e in range(len(losses)):
+        weights, own = _weights(e, tables, w_o, a, last), Course(moves[e], gram[e], orthogonal[e], rate[e], frozen[e])
         for i in range(losses.shape[1]):
-            at = slice(i * size, (i + 1) * size)
-            losses[e, i] = _step(
-                tables[e, 0], tables[e, 1], tables[e, 2], w_o[e], moves[e], a[e], gram[e], orthogonal[e], rate[e], frozen[e], last,
-                rel[e, at], irr[e, at], kappa[e, at], label[e, at], query[e, at], query_kappa[e, at], target[e, at], room, back,
-            )  # fmt: skip
+            losses[e, i] = _step(weights, own, _batch(e, slice(i * size, (i + 1) * size), codes), room, back)
 
 
 @compiled
-def _forwards(tables, w_o, a, last, rel, irr, kappa, label, query, query_kappa, attention, pooled, hidden, output):
-    (n, l), (p, m) = label.shape[1:], (tables.shape[3], a.shape[1])
+def _forwards(tables, w_o, a, last, codes, attention, pooled, hidden, output):
+    (n, l), (p, m) = codes.label.shape[1:], (tables.shape[3], a.shape[1])
     room, lanes = _room(n, l, p, m), np.empty(PAD, np.float32)
     for e in range(len(output)):
-        _forward(
-            tables[e, 0],
-            tables[e, 1],
-            tables[e, 2],
-            w_o[e],
-            last,
-            rel[e],
-            irr[e],
-            kappa[e],
-            label[e],
-            query[e],
-            query_kappa[e],
-            room,
-        )
+        _forward(_weights(e, tables, w_o, a, last), _batch(e, slice(0, n), codes), room)
         for b in range(n):
             output[e, b] = _output(a[e], room.hidden, b, lanes)
             for t in range(l):
@@ -332,11 +295,11 @@ def _tables(params: Params, patterns: Patterns) -> ndarray:
     return found.reshape(len(found), 3, -1, found.shape[2])
 
 
-def _codes(prompts: Prompts) -> list[ndarray]:
-    """Relevant and irrelevant patterns, kappa, labels, query's patterns and kappa, targets; numbers of patterns without a sign."""
+def _codes(prompts: Prompts) -> Codes:
+    """Numbers of patterns without a sign."""
     parts = *prompts.parts.unbind(2), *prompts[1:]
     arrays = [part.contiguous().numpy() for part in parts]
-    return [x.view(np.uint64) if x.dtype == np.int64 else x for x in arrays]
+    return Codes(*(x.view(np.uint64) if x.dtype == np.int64 else x for x in arrays))
 
 
 def _fit(params: Params, patterns: Patterns, prompts: Prompts) -> bool:
@@ -359,7 +322,7 @@ def forward(params: Params, patterns: Patterns, prompts: Prompts) -> Activations
     (members, n, l), p, m = prompts.label.shape, patterns.basis.shape[1], params.a.shape[1]
     found = Activations(*(torch.empty(members, n, *rest) for rest in ((l,), (p,), (m,), ())))
     given = _tables(params, patterns), _padded(params.w_o.mT), _padded(params.a), p - 1
-    _forwards(*given, *_codes(prompts)[:6], *(part.numpy() for part in found))
+    _forwards(*given, _codes(prompts), *(part.numpy() for part in found))
     return found
 
 
@@ -376,17 +339,14 @@ class Learner:
             params.w_qkv.shape[1:] == (3 * d, d), "params.w_qkv", tuple(params.w_qkv.shape), f"of tokens of {d} numbers"
         )
         self.patterns, self.last = patterns, patterns.basis.shape[1] - 1
-        self.rate = np.array([c.step_size for c in configs], np.float32)
-        self.frozen = np.array([not c.train_attention for c in configs])
-        gram = _product(patterns.basis, patterns.basis.mT)
-        size = gram.diagonal(0, 1, 2)
-        root = np.sqrt(size)
-        beyond = gram[..., : self.last + 1] / (root[:, :, None] * root[:, None]) - np.eye(self.last + 1)
-        self.orthogonal, self.gram = (
-            np.abs(beyond).max((1, 2)) < 1e-5,
-            np.zeros((len(gram), *gram.shape[2:] * 2), np.float32),
-        )
-        self.gram[:, : self.last + 1] = gram
+        found = _product(patterns.basis, patterns.basis.mT)
+        root = np.sqrt(found.diagonal(0, 1, 2))
+        beyond = found[..., : self.last + 1] / (root[:, :, None] * root[:, None]) - np.eye(self.last + 1)
+        orthogonal = np.abs(beyond).max((1, 2)) < 1e-5
+        gram = np.zeros((len(found), *found.shape[2:] * 2), np.float32)
+        gram[:, : self.last + 1] = found
+        rate = np.array([c.step_size for c in configs], np.float32)
+        self.fixed = gram, orthogonal, rate, np.array([not c.train_attention for c in configs])
         self._start(params)
 
     def _start(self, params: Params) -> None:
@@ -401,11 +361,11 @@ class Learner:
             tuple(prompts.parts.shape),
             "codes of the ensemble's patterns",
         )
-        if step % CHUNK == 0:
+        if step % CHUNK == 0 and self.moves.any():
             self._start(self.weights())
         losses = np.empty((len(self.a), n_steps), dtype=np.float32)
-        state = self.tables, self.w_o, self.moves, self.a, self.gram, self.orthogonal, self.rate, self.frozen
-        _steps(*state, self.last, *_codes(prompts), losses)
+        course = Course(self.moves, *self.fixed)
+        _steps(self.tables, self.w_o, self.a, self.last, course, _codes(prompts), losses)
         return torch.from_numpy(losses)
 
     def weights(self) -> Params:

@@ -15,6 +15,7 @@ from icl_lib.mean_field.kernels import (
     Kernel,
     ReLU,
     Sampled,
+    Terms,
     Zonal,
     gaussian_inputs,
     sigmoid,
@@ -167,7 +168,7 @@ def test_how_products_and_gradients_move(kernel: Erf | ErfSum, n: int, same: boo
     expected = jvp(lambda w, v, r: kernel.gram(w, v) @ r, (w, v, right), (d_w, d_v, d_right))[1]
     assert torch.allclose(kernel.d_products(w, v, right, d_w, d_v, d_right), expected, rtol=1e-11, atol=1e-11)
     expected = jvp(gradient, (w, v, left, right), (d_w, d_v, d_left, d_right))[1]
-    found = kernel.d_gradient(w, v, left, right, d_w, d_v, d_left, d_right)
+    found = kernel.d_gradient(Terms(w, v, left, right), Terms(d_w, d_v, d_left, d_right))
     assert torch.allclose(found, expected, rtol=1e-11, atol=1e-11)
 
 

@@ -5,7 +5,7 @@ A new activation is a file with a `Kernel` (for a closed form a `Zonal` one) and
 
 from icl_lib.mean_field.kernels.activations import ACTIVATIONS, Activation, Sigma, activation, network
 from icl_lib.mean_field.kernels.base import Kernel, Zonal
-from icl_lib.mean_field.kernels.erf import SIGMOID_ERRORS, Erf, ErfSum, sigmoid, tanh
+from icl_lib.mean_field.kernels.erf import SIGMOID_ERRORS, Erf, ErfSum, Terms, sigmoid, tanh
 from icl_lib.mean_field.kernels.relu import ReLU
 from icl_lib.mean_field.kernels.sampled import Sampled, gaussian_inputs
 
@@ -19,6 +19,7 @@ __all__ = [
     "ReLU",
     "Sampled",
     "Sigma",
+    "Terms",
     "Zonal",
     "activation",
     "gaussian_inputs",

@@ -10,6 +10,7 @@ each particle, so it costs P^2 times as much.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi, sqrt
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -31,6 +32,15 @@ SIGMOID = {
 SIGMOID_ERRORS = {3: (4.4e-5, 1.1e-5), 4: (4.8e-6, 1e-6), 6: (9e-8, 1.5e-8)}
 
 
+class Terms(NamedTuple):
+    """What ``gradient`` is of, or how that moves."""
+
+    w: Rows
+    v: Others
+    left: OfRows
+    right: OfOthers
+
+
 class Erf(Zonal):
     """Exact for x ~ N(0, I_d); phi(w) = w sqrt(2 / (1 + 2 |w|^2)), alpha^2 = 2 / pi."""
 
@@ -50,22 +60,13 @@ class Erf(Zonal):
         require(w.shape == d_w.shape and right.shape == d_right.shape, "d_w", tuple(d_w.shape), "of the shape of w")
         return torch.from_numpy(loops.d_products(*arrays(w, v, right, d_w, d_v, d_right)))
 
-    def d_gradient(
-        self,
-        w: Rows,
-        v: Others,
-        left: OfRows,
-        right: OfOthers,
-        d_w: Rows,
-        d_v: Others,
-        d_left: OfRows,
-        d_right: OfOthers,
-    ) -> Rows:
-        """How ``gradient`` moves when w, v, left and right do."""
-        check_pairs(w, v, right, left)
-        check_pairs(d_w, d_v, d_right, d_left)
-        require(w.shape == d_w.shape and right.shape == d_right.shape, "d_w", tuple(d_w.shape), "of the shape of w")
-        return torch.from_numpy(loops.d_gradient(*arrays(w, v, left, right, d_w, d_v, d_left, d_right)))
+    def d_gradient(self, at: Terms, along: Terms) -> Rows:
+        """How ``gradient`` moves."""
+        for terms in (at, along):
+            check_pairs(terms.w, terms.v, terms.right, terms.left)
+        fit = at.w.shape == along.w.shape and at.right.shape == along.right.shape
+        require(fit, "along.w", tuple(along.w.shape), "of the shape of at.w")
+        return torch.from_numpy(loops.d_gradient(*arrays(*at, *along)))
 
 
 ERF = Erf()
@@ -107,29 +108,20 @@ class ErfSum(Kernel):
         )  # fmt: skip
         return self._sum(of_copies, self.weights) + self.constant**2 * d_right.sum(1, keepdim=True)
 
-    def d_gradient(
-        self,
-        w: Rows,
-        v: Others,
-        left: OfRows,
-        right: OfOthers,
-        d_w: Rows,
-        d_v: Others,
-        d_left: OfRows,
-        d_right: OfOthers,
-    ) -> Rows:
-        """As of ``Erf``."""
-        copies = len(self.weights)
-        of_copies = ERF.d_gradient(
-            self._copies(w), self._copies(v), left.repeat(1, copies, 1), self._weighted(right),
-            self._copies(d_w), self._copies(d_v), d_left.repeat(1, copies, 1), self._weighted(d_right),
-        )  # fmt: skip
+    def _terms(self, w: Rows, v: Others, left: OfRows, right: OfOthers) -> Terms:
+        rows = self._copies(w)
+        lefts = left.repeat(1, len(self.weights), 1)
+        return Terms(rows, rows if w is v else self._copies(v), lefts, self._weighted(right))
+
+    def _of_terms(self, of_copies: Tensor) -> Tensor:
         return self._sum(of_copies, [c * s for c, s in zip(self.weights, self.scales, strict=True)])
 
+    def d_gradient(self, at: Terms, along: Terms) -> Rows:
+        """As of ``Erf``."""
+        return self._of_terms(ERF.d_gradient(self._terms(*at), self._terms(*along)))
+
     def gradient(self, w: Rows, v: Others, left: OfRows, right: OfOthers) -> Rows:
-        rows, lefts = self._copies(w), left.repeat(1, len(self.weights), 1)
-        of_copies = ERF.gradient(rows, rows if w is v else self._copies(v), lefts, self._weighted(right))
-        return self._sum(of_copies, [c * s for c, s in zip(self.weights, self.scales, strict=True)])
+        return self._of_terms(ERF.gradient(*self._terms(w, v, left, right)))
 
 
 def _fitted(terms: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

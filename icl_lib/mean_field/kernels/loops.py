@@ -245,19 +245,11 @@ def d_gradient(w, v, left, right, d_w, d_v, d_left, d_right):
     found = np.empty((e_all, n, d))
     phi, d_phi, scale, d_scale = np.empty((n, d)), np.empty((n, d)), np.empty(n), np.empty(n)
     psi, d_psi, scale_v, d_scale_v = np.zeros((m, _up(d))), np.zeros((m, _up(d))), np.empty(m), np.empty(m)
-    psi_t, d_psi_t, r_t, d_r_t = (
-        np.zeros((d, _up(m))),
-        np.zeros((d, _up(m))),
-        np.zeros((k, _up(m))),
-        np.zeros((k, _up(m))),
-    )
+    psi_t, d_psi_t = np.zeros((d, _up(m))), np.zeros((d, _up(m)))
+    r_t, d_r_t = np.zeros((k, _up(m))), np.zeros((k, _up(m)))
     g, d_g = np.empty((n, _up(d))), np.empty((n, _up(d)))
-    z, dz, c, dc = (
-        np.empty((BLOCK, BLOCK)),
-        np.empty((BLOCK, BLOCK)),
-        np.empty((BLOCK, BLOCK)),
-        np.empty((BLOCK, BLOCK)),
-    )
+    z, dz = np.empty((BLOCK, BLOCK)), np.empty((BLOCK, BLOCK))
+    c, dc = np.empty((BLOCK, BLOCK)), np.empty((BLOCK, BLOCK))
     for e in range(e_all):
         _embed_moving(w[e], d_w[e], phi, scale, d_phi, d_scale)
         _embed_moving(v[e], d_v[e], psi[:, :d], scale_v, d_psi[:, :d], d_scale_v)
@@ -314,12 +306,8 @@ def velocity(kind, a, w, p, a_0, w_0, p_0, c):
     u, known = a * p.reshape(members, n, 1), a_0 * p_0.reshape(members, -1, 1)
     f, q = products(kind, w, w_0, known, False), products(kind, w, w, u, True)
     left, right = np.empty((members, n, k_0)), np.empty((members, n, k_0))
-    v_a, of_a, of_b, loss = (
-        np.empty((members, n, k)),
-        np.empty((members, k_0, k)),
-        np.empty((members, k, k)),
-        np.zeros(members),
-    )
+    v_a, of_a = np.empty((members, n, k)), np.empty((members, k_0, k))
+    of_b, loss = np.empty((members, k, k)), np.zeros(members)
     if len(c) == 0:
         own, c = products(kind, w_0, w_0, known, True), np.empty((members, k_0, k_0))
         for e in range(members):
