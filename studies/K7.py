@@ -114,11 +114,12 @@ def follow(
     kernel: Kernel,
     teacher: Particles,
     mu: Particles,
-    times: Sequence[float],
+    times: Sequence[float] | ndarray,
     method: str = "BDF",
     tolerance: float = 1e-6,
     stop_below: float = 1e-13,
     frozen_w: bool = False,
+    max_steps: int | None = None,
 ) -> Tail:
     """The flow of L(mu) of each member alone, by an integrator of scipy for stiff systems, with the exact Jacobian.
 
@@ -131,10 +132,11 @@ def follow(
         tolerance: relative; absolute is 10^-4 of it.
         stop_below: a member ends where its loss falls below; under 1e-15 of the teacher's variance L is rounding.
         frozen_w: only a moves (a control).
+        max_steps: at most so many steps of the integrator for a member; None for any number.
 
     Raises:
         ConfigError: a kernel without second derivatives.
-        Diverged: the integrator gave up, or a particle is not finite, or B has become singular.
+        Diverged: the integrator gave up or needed more steps, or a particle is not finite, or B has become singular.
     """
     check_particles(mu)
     require_choice("method", method, tuple(METHODS))
@@ -147,7 +149,7 @@ def follow(
     for e in range(len(mu.p)):
         problem = _Problem(kernel, member(teacher, e), member(mu, e), frozen_w)
         try:
-            seen = _solve(problem, grid, method, tolerance, stop_below)
+            seen = _solve(problem, grid, method, tolerance, stop_below, max_steps)
         except (NonFinite, SingularCovariance) as cause:
             raise Diverged(f"member {e}, {method}: {cause}") from cause
         for time, y in seen:
@@ -157,12 +159,18 @@ def follow(
     return Tail(stack(ends), pd.DataFrame(rows, columns=["member", "time", "loss", "speed2"]))
 
 
-def _solve(problem: _Problem, grid: ndarray, method: str, tolerance: float, stop: float) -> list[tuple[float, ndarray]]:
+def _solve(
+    problem: _Problem, grid: ndarray, method: str, tolerance: float, stop: float, max_steps: int | None
+) -> list[tuple[float, ndarray]]:
     options = {} if method == "DOP853" else {"jac": problem.jacobian}
     steps = {"rtol": tolerance, "atol": tolerance * 1e-4, **options}
     solver = METHODS[method](problem.field, 0.0, problem.start, grid[-1], **steps)
-    seen = [(0.0, problem.start)]
+    seen, steps_left = [(0.0, problem.start)], max_steps
     while solver.status == "running" and problem.loss(solver.y) >= stop:
+        if steps_left is not None:
+            if steps_left == 0:
+                raise Diverged(f"time {solver.t:.6g}, {method}: more than {max_steps} steps")
+            steps_left -= 1
         message = solver.step()
         if solver.status == "failed":
             raise Diverged(f"time {solver.t:.6g}, {method}: {message}")
@@ -197,14 +205,17 @@ def steadiness(
 
     First half of ``lifetimes`` / ``rate``, to come near. Then up to twice as many lifetimes of the rate that was seen last, so that
     L falls by a fixed factor: under a power of time t^{-p} the ratio would then be near 0.75 however late one looks. It
-    ends where the ratio is within ``close`` of 1; nan if the rate is not above 0.
+    ends where the ratio is within ``close`` of 1; nan if the rate is not above 0, both nan if 3 000 steps do not suffice.
     """
     require(len(mu.p) == 1, "mu", len(mu.p), "an ensemble of one")
     require_number("rate", rate, low=1e-300)
     ratio = np.nan
     for leg in range(3):
         times = np.linspace(0, (lifetimes if leg else lifetimes / 2) / rate, 33)
-        mu, history = follow(kernel, teacher, mu, times, tolerance=tolerance, stop_below=-1)
+        try:
+            mu, history = follow(kernel, teacher, mu, times, tolerance=tolerance, stop_below=-1, max_steps=3000)
+        except Diverged:
+            return Steadiness(np.nan, np.nan)
         late = [late_rate(history.iloc[start:end]) for start, end in ((16, 25), (24, 33))]
         if not min(late) > 0:
             return Steadiness(float(history["loss"].iloc[-1]), np.nan)
