@@ -54,8 +54,8 @@ def _white(kernel: Kernel, mu: Particles) -> Particles:
     return mu._replace(a=mu.a @ (vectors * values[:, None] ** -0.5) @ vectors.mT)
 
 
-def _derivatives(kernel: Kernel, teacher: Particles, mu: Particles) -> tuple[Tensor, Tensor]:
-    """v and D in flat coordinates."""
+def derivatives(kernel: Kernel, teacher: Particles, mu: Particles) -> tuple[Tensor, Tensor]:
+    """v, the gradient of dL/dmu at the particles, and D = dv/dtheta, in flat coordinates; masses are equal."""
     gradient, hessian = (torch.cat(part) for part in zip(*dense_blocks(kernel, teacher, mu), strict=True))
     n = mu.p.shape[1]
     return n * gradient, n * (hessian + hessian.mT) / 2
@@ -88,7 +88,7 @@ def stationary(
     require(bool((mu.p == mu.p[0, 0]).all()), "p", "masses that differ", "equal")
     require_integer("n_steps", n_steps, 1)
     now = _white(kernel, Particles(*(part.clone() for part in mu)))
-    v, d = _derivatives(kernel, teacher, now)
+    v, d = derivatives(kernel, teacher, now)
     scale = mu.p.shape[1] ** -0.5
     size, damping = scale * v.norm(dim=1), torch.ones_like(v[:, 0])
     active = torch.arange(len(size))
@@ -99,7 +99,7 @@ def stationary(
         step *= (STEP / scale / step.norm(dim=1, keepdim=True)).clamp(max=1)
         old = some(now, active)
         new = _white(kernel, old.moved_to(old.theta + step.view_as(old.theta)))
-        new_v, new_d = _derivatives(kernel, some(teacher, active), new)
+        new_v, new_d = derivatives(kernel, some(teacher, active), new)
         new_size = scale * new_v.norm(dim=1)
         better = new_size < size[active]
         damping[active] = (damping[active] * torch.where(better, 0.2, 5.0)).clamp(min=1e-14)
