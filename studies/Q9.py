@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from icl_lib.mean_field.changes import displace, isotropic
 from icl_lib.mean_field.critical_points import SaddleConfig, saddle
 from icl_lib.mean_field.flows import FlowConfig, flow, start
+from icl_lib.mean_field.hessian import dense_blocks
 from icl_lib.mean_field.kernels import Kernel
 from icl_lib.mean_field.measure import Particles, stack
 from icl_lib.rng import generator
@@ -82,6 +83,13 @@ def with_silent(mu: Particles, n: int, size: float, seed: int = 0) -> Particles:
     return Particles(torch.cat([2 * mu.a, silent], 1), torch.cat([mu.w, w], 1), torch.cat([mu.p / 2, masses], 1))
 
 
+def negatives(kernel: Kernel, teacher: Particles, mu: Particles) -> np.ndarray:
+    """Eigenvalues of each member's particle Hessian below -1e-6 of the largest absolute one."""
+    hessians = (hessian for _, hessian in dense_blocks(kernel, teacher, mu))
+    values = torch.cat([torch.linalg.eigvalsh((one + one.mT) / 2) for one in hessians])
+    return (values < -1e-6 * values.abs().amax(1, keepdim=True)).sum(1).numpy()
+
+
 def axis_rate(kernel: Kernel, size: float) -> float:
     """kappa = (E[x s(ux)] E[s'(ux)])^2 / E[s(ux)^2]^2 for u = size, x ~ N(0, 1) and the activation s.
 
@@ -106,7 +114,7 @@ def departures(
     by: float,
     config: FlowConfig,
 ) -> pd.DataFrame:
-    """The flow from next to the unmixed saddle of every J: its history, with seed and J; members stop nowhere.
+    """The flow from next to the unmixed saddle of every J: its history, with seed and J.
 
     Args:
         by: how far every start is from its saddle (root mean square over particles).
