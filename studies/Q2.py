@@ -120,13 +120,13 @@ def typical(table: pd.DataFrame, column: str) -> Interval:
 
 
 def homotopy(largest: bool = False) -> Interval:
-    """log10 of the second derivative over −4 L²/(k R1²) at the saddles of K3.
+    """log10 of the second derivative over −4 L²/(k R1²) at the constructed saddles of K3.
 
     Args:
         largest: with the reading of R1 that is largest at each saddle, else ``‖Σ_μμ‖``.
     """
     table = recorded("K3", "saddles")
-    table = table[table["reading"].isin(LARGEST)]
+    table = table[table["reading"].isin(LARGEST) & (table["where"] == "constructed")]
     table["saddle"] = table.groupby(["seed", "reading"]).cumcount()  # they stand in one order under every reading
     wide = table.pivot_table(index=["seed", "saddle"], columns="reading", values="ratio")
     return typical(wide.assign(ratio=wide.max(axis=1) if largest else wide[SMALLEST]).reset_index(), "ratio")

@@ -170,11 +170,13 @@ def escape_times(history: pd.DataFrame, levels: Float[Tensor, " E"]) -> Float[Te
     return found
 
 
-def _members(theta: Tensor, like: Particles, teacher: Particles) -> tuple[Particles, Particles]:
-    """The teacher for each, and the members that flat coordinates describe."""
+def _members(theta: Tensor, like: Particles, teacher: Particles, which: Tensor) -> tuple[Particles, Particles]:
+    """The teachers of members ``which``, and the members that flat coordinates describe."""
     t, k = theta.view(len(theta), like.a.shape[1], -1), like.a.shape[2]
     mu = Particles(t[..., :k], t[..., k:], like.p[:1].expand(len(theta), -1))
-    return Particles(*(part.expand(len(theta), *part.shape[1:]) for part in teacher)), mu
+    if len(teacher.p) == 1:
+        return Particles(*(part.expand(len(theta), *part.shape[1:]) for part in teacher)), mu
+    return Particles(*(part[which] for part in teacher)), mu
 
 
 def _whitened(kernel: Kernel, theta: Tensor, n: int, k: int) -> Tensor:
@@ -195,12 +197,15 @@ def _newton(gradient: Tensor, hessian: Tensor) -> tuple[Tensor, ...]:
     return gradient, values, step * shorter
 
 
-def _best_step(loss: Callable, theta: Tensor, value: Tensor, steps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def _best_step(
+    loss: Callable, theta: Tensor, which: Tensor, value: Tensor, steps: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
     """Each member's best multiple of one of its steps; at a degenerate minimum it is more than one Newton step."""
     tried = torch.stack([theta + scale * step for step in steps for scale in SCALES])
-    losses = torch.cat([loss(some) for some in tried.flatten(0, 1).split(CHUNK)]).view(tried.shape[:2])
-    best, which = losses.nan_to_num(nan=torch.inf).min(0)
-    return tried[which, torch.arange(len(theta))], best >= value
+    chunks = zip(tried.flatten(0, 1).split(CHUNK), which.repeat(len(tried)).split(CHUNK), strict=True)
+    losses = torch.cat([loss(*some) for some in chunks]).view(tried.shape[:2])
+    best, multiple = losses.nan_to_num(nan=torch.inf).min(0)
+    return tried[multiple, torch.arange(len(theta))], best >= value
 
 
 def polish(
@@ -209,7 +214,7 @@ def polish(
     """Descend from every member of ``mu`` and say what its end is.
 
     Args:
-        teacher: one, shared by all members.
+        teacher: one, shared by all members, or one per member.
         mu: of equal masses.
         n_steps: at most so many Newton steps.
         floor: a loss below this share of that of a model without features, tr Sigma_{mu° mu°} / 2, is a global minimum.
@@ -221,30 +226,30 @@ def polish(
         kind: "global minimum"; "strict saddle", flat with curvature below -1e-6; "trap", flat without it; "unresolved".
     """
     check_particles(mu)
-    require(len(teacher.p) == 1, "teacher", len(teacher.p), "one, shared by all members")
+    require(len(teacher.p) in (1, len(mu.p)), "teacher", len(teacher.p), "one, shared by all members, or one per member")
     require(bool((mu.p == mu.p[0, 0]).all()), "p", "masses that differ", "equal, and shared by all members")
     require_integer("n_steps", n_steps, 1)
     for name, number in (("floor", floor), ("flat", flat)):
         require_number(name, number, low=1e-15, allowed="a finite number above 0")
 
-    def loss(theta: Tensor) -> Tensor:
-        return exact_loss(kernel, *_members(theta, mu, teacher))
+    def loss(theta: Tensor, which: Tensor) -> Tensor:
+        return exact_loss(kernel, *_members(theta, mu, teacher, which))
 
-    size = float(trace(covariances(kernel, teacher, teacher).c)) / 2
+    size = (trace(covariances(kernel, teacher, teacher).c) / 2).expand(len(mu.p))
     theta = mu.theta.flatten(1)
     taken = torch.zeros(len(theta), dtype=torch.long)
     gradients, curvature, losses = (torch.full((len(theta),), torch.nan, dtype=theta.dtype) for _ in range(3))
     active = torch.arange(len(theta))
     for _ in range(n_steps + 1):
         theta[active] = _whitened(kernel, theta[active], *mu.a.shape[1:])
-        parts = [_newton(*some) for some in dense_blocks(kernel, *_members(theta[active], mu, teacher))]
+        parts = [_newton(*some) for some in dense_blocks(kernel, *_members(theta[active], mu, teacher, active))]
         gradient, values, step = (torch.cat(part) for part in zip(*parts, strict=True))
-        value = loss(theta[active])
-        losses[active], gradients[active] = value / size, gradient.norm(dim=1) / size
+        value, unit = loss(theta[active], active), size[active]
+        losses[active], gradients[active] = value / unit, gradient.norm(dim=1) / unit
         curvature[active] = values[:, 0] / values.abs().amax(1)
-        done = (value / size < floor) | ((gradients[active] < flat) & (curvature[active] > -1e-6))
+        done = (value / unit < floor) | ((gradients[active] < flat) & (curvature[active] > -1e-6))
         downhill = -gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-300)
-        moved, stuck = _best_step(loss, theta[active], value, (step, downhill))
+        moved, stuck = _best_step(loss, theta[active], active, value, (step, downhill))
         go = ~(done | stuck)
         theta[active[go]] = moved[go]
         taken[active[go]] += 1
@@ -255,12 +260,13 @@ def polish(
     kind = [KINDS[0 if low else 3 if not still else 1 if bent else 2] for low, still, bent in signs]
     table = {"member": range(len(theta)), "loss": losses * size, "height": losses, "gradient": gradients}
     table |= {"curvature": curvature, "steps": taken, "kind": kind}
-    return _members(theta, mu, teacher)[1], pd.DataFrame(table)
+    return _members(theta, mu, teacher, torch.arange(len(theta)))[1], pd.DataFrame(table)
 
 
 def trap_share(table: pd.DataFrame) -> Interval:
     """Share of ends that are neither a global minimum nor a strict saddle; exact interval (Clopper and Pearson 1934).
 
-    The starts are independent, so each is a unit of its own, given the teachers. Unresolved ends count as traps.
+    Starts that share a teacher are independent given it; with a teacher each, each is a unit of its own. Unresolved ends
+    count as traps.
     """
     return binomial_interval(~table["kind"].isin(KINDS[:2]))

@@ -43,6 +43,16 @@ def test_a_start_on_a_saddle_is_called_one() -> None:
     assert table["kind"].item() == "strict saddle" and table["loss"].item() == pytest.approx(0.25)
 
 
+def test_a_teacher_for_each_start_is_that_start_alone() -> None:
+    configs = [WIDE, TeacherConfig("random", 2, 2, 2, spectrum=(3.0, 0.7), seed=4)]
+    ends, table = polish(Erf(), teachers(configs, Erf()), starts(4, 2, 2), n_steps=3)
+    for e, config in enumerate(configs):
+        start = initial_particles([InitConfig("aligned", 4, 2, 2, seed=e)])
+        alone, row = polish(Erf(), teachers([config], Erf()), start, n_steps=3)
+        assert table.loc[e, ["loss", "height"]].tolist() == pytest.approx(row.loc[0, ["loss", "height"]].tolist(), rel=1e-9)
+        assert torch.allclose(ends.w[e], alone.w[0], rtol=1e-6)
+
+
 def test_too_few_steps_leave_a_start_unresolved() -> None:
     _, table = polish(Erf(), teachers([WIDE], Erf()), starts(8, 2, 2), n_steps=1)
     assert (table["kind"] == "unresolved").all()
@@ -56,7 +66,7 @@ def test_refused(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         polish(Erf(), teachers([WIDE], Erf()), starts(4, 2, 1), **changes)
     with pytest.raises(ConfigError, match="teacher=2"):
-        polish(Erf(), teachers([WIDE] * 2, Erf()), starts(4, 2, 1))
+        polish(Erf(), teachers([WIDE] * 2, Erf()), starts(4, 2, 3))
     masses = torch.tensor([[0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
     with pytest.raises(ConfigError, match="p='masses that differ'"):
         polish(Erf(), teachers([WIDE], Erf()), starts(4, 2, 1)._replace(p=masses))
