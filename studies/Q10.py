@@ -61,6 +61,10 @@ class Problem(NamedTuple):
     n: Float[Tensor, " E"]
     long: bool = False
 
+    def members(self, some: slice) -> "Problem":
+        """Some of them."""
+        return self._replace(x=self.x[some], f=self.f[some], n=self.n[some])
+
 
 def problem(sigma: Sigma, teacher: Particles, x: Float[Tensor, "E S d"], n: Float[Tensor, " E"]) -> Problem:
     """Of one teacher, one set of inputs and one n per member."""
@@ -174,7 +178,7 @@ def radius(
     at_start = values(p, theta)
 
     def falls(r: Tensor) -> Tensor:
-        return values(p, theta + r[:, None, None] * way) < at_start - 1e-13  # rounding is no fall
+        return values(p, theta + r[:, None, None] * way) < at_start - 1e-11  # rounding is no fall
 
     grid = longest * torch.logspace(-4, 0, points, dtype=torch.float64)
     below = torch.stack([falls(r.expand(len(theta))) for r in grid])
