@@ -23,7 +23,6 @@ from icl_lib.twin import twinned
 from icl_lib.validate import require, require_integer, require_number
 
 SCALES = (2.0, 1.0, 0.5, 0.2, 0.05, 0.01, 1e-3)  # multiples of a Newton step and of one downhill; the best is taken
-LONGEST = 0.2  # root mean square over particles of a Newton step, so that descents stay in their basin
 
 
 def bound(m: Moments, noise: float = 0.0) -> Float[Tensor, " E"]:
@@ -114,12 +113,17 @@ def derivatives(p: Problem, theta: Float[Tensor, "E N q"]) -> tuple[Float[Tensor
 
 
 def minimise(
-    p: Problem, theta: Float[Tensor, "E N q"], n_steps: int, free: Bool[Tensor, " q"] | None = None
+    p: Problem,
+    theta: Float[Tensor, "E N q"],
+    n_steps: int,
+    free: Bool[Tensor, " q"] | None = None,
+    longest: float = 0.2,
 ) -> Float[Tensor, "E N q"]:
     """Saddle-free Newton steps -|Hessian|^{-1} gradient of F_n (Dauphin et al. 2014), all members at once.
 
     Args:
         free: coordinates of a particle that may move; None for all.
+        longest: root mean square over particles of a Newton step, and of one downhill; short ones stay in their basin.
     """
     require_integer("n_steps", n_steps, 1)
     e, n, q = theta.shape
@@ -133,9 +137,9 @@ def minimise(
         size = size.abs().maximum(1e-9 * size.abs().amax(1, keepdim=True))
         step = torch.zeros_like(theta.flatten(1))
         step[:, keep] = -(vectors @ ((vectors.mT @ gradient[..., None]) / size[..., None]))[..., 0]
-        shorter = (LONGEST * n**0.5 / step.norm(dim=1, keepdim=True).clamp(min=1e-300)).clamp(max=1)
+        shorter = (longest * n**0.5 / step.norm(dim=1, keepdim=True).clamp(min=1e-300)).clamp(max=1)
         step = (step * shorter).view(e, n, q)
-        downhill = -(gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-300))
+        downhill = -longest * n**0.5 * (gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-300))
         steps = step, torch.zeros_like(step.flatten(1)).masked_scatter(keep.expand(e, -1), downhill).view(e, n, q)
         tried = torch.stack([theta, *(theta + scale * way for way in steps for scale in SCALES)])
         found = torch.stack([values(p, some) for some in tried]).nan_to_num(nan=torch.inf)
