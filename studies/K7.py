@@ -205,7 +205,7 @@ def steadiness(
 
     First half of ``lifetimes`` / ``rate``, to come near. Then up to twice as many lifetimes of the rate that was seen last, so that
     L falls by a fixed factor: under a power of time t^{-p} the ratio would then be near 0.75 however late one looks. It
-    ends where the ratio is within ``close`` of 1; nan if the rate is not above 0, both nan if 3 000 steps do not suffice.
+    ends where the ratio is within ``close`` of 1; nan if the rate is not above 0, both nan if 5 000 steps do not suffice.
     """
     require(len(mu.p) == 1, "mu", len(mu.p), "an ensemble of one")
     require_number("rate", rate, low=1e-300)
@@ -213,7 +213,7 @@ def steadiness(
     for leg in range(3):
         times = np.linspace(0, (lifetimes if leg else lifetimes / 2) / rate, 33)
         try:
-            mu, history = follow(kernel, teacher, mu, times, tolerance=tolerance, stop_below=-1, max_steps=3000)
+            mu, history = follow(kernel, teacher, mu, times, tolerance=tolerance, stop_below=-1, max_steps=5000)
         except Diverged:
             return Steadiness(np.nan, np.nan)
         late = [late_rate(history.iloc[start:end]) for start, end in ((16, 25), (24, 33))]
