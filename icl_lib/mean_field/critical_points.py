@@ -226,7 +226,9 @@ def polish(
         kind: "global minimum"; "strict saddle", flat with curvature below -1e-6; "trap", flat without it; "unresolved".
     """
     check_particles(mu)
-    require(len(teacher.p) in (1, len(mu.p)), "teacher", len(teacher.p), "one, shared by all members, or one per member")
+    require(
+        len(teacher.p) in (1, len(mu.p)), "teacher", len(teacher.p), "one, shared by all members, or one per member"
+    )
     require(bool((mu.p == mu.p[0, 0]).all()), "p", "masses that differ", "equal, and shared by all members")
     require_integer("n_steps", n_steps, 1)
     for name, number in (("floor", floor), ("flat", flat)):

@@ -49,7 +49,9 @@ def test_a_teacher_for_each_start_is_that_start_alone() -> None:
     for e, config in enumerate(configs):
         start = initial_particles([InitConfig("aligned", 4, 2, 2, seed=e)])
         alone, row = polish(Erf(), teachers([config], Erf()), start, n_steps=3)
-        assert table.loc[e, ["loss", "height"]].tolist() == pytest.approx(row.loc[0, ["loss", "height"]].tolist(), rel=1e-9)
+        assert table.loc[e, ["loss", "height"]].tolist() == pytest.approx(
+            row.loc[0, ["loss", "height"]].tolist(), rel=1e-9
+        )
         assert torch.allclose(ends.w[e], alone.w[0], rtol=1e-6)
 
 
