@@ -126,7 +126,7 @@ def features() -> Probe:
         numbers = torch.tensor(history.to_numpy(float))
         return [*state.model.mu, state.model.attention, torch.tensor([*state[1:]], dtype=torch.float64), numbers]
 
-    for mode in ("static", "joint", "static_finite", "softmax", "attention"):
+    for mode in ("static", "joint", "joint_plain", "static_finite", "softmax", "attention"):
         yield mode, ends(base, mode=mode, activation="sigmoid")
     for mode in ("static", "joint", "static_finite", "softmax"):
         yield f"{mode}, without the constant", ends(base, mode=mode, constant=False)

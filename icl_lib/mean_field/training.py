@@ -6,6 +6,8 @@ What W does is the mode:
   ``w_start`` times 1. A step is a share of 1 / (lambda_max(S) lambda_max(B~)), the curvature in W, with the bound
   lambda_max(S) <= lambda_max(B~) s, s = (1 + 2/n) lambda_max(C) + (tr C + noise^2) / n (as for
   Gaussian f° and h at small n).
+- "joint_plain": gradient steps as they are: a step is the same share of the largest stable one, in the coordinates of W
+  itself. W starts at ``w_start`` times 1 / lambda_max(B~(0)), the largest multiple of 1 that is nowhere above B~(0)^{-1}.
 - "static": W = W_mu = B~^{-1} at every step, exactly (the two-timescale model); the gradient holds W fixed.
 - "static_finite": W = W_n, the optimum for n contexts (``moments``); here the envelope theorem holds at every n.
 - "softmax": as "joint", with softmax attention in place of linear.
@@ -60,7 +62,7 @@ from icl_lib.validate import require, require_choice, require_integer, require_n
 BEGUN = 0.9  # share of the loss of predicting 0 above which nothing has been learned yet
 EXPLODED = 100  # a batch whose loss is more than this times that of predicting 0 is divergence
 MOMENTS = 8192  # inputs over which Q~ is taken; it counts for 1 / n of S
-MODES = ("joint", "static", "static_finite", "softmax", "attention")
+MODES = ("joint", "joint_plain", "static", "static_finite", "softmax", "attention")
 COLUMNS = ["epoch", "step", "time", "loss", "expected", "best_w", "limit", "shortened"]
 
 
@@ -78,8 +80,8 @@ class TrainConfig:
         n_prompts, batch: prompts of an epoch and of a step.
         fresh: new prompts in every epoch; False: the same ones again (drawn again, not kept).
         dt, cap: longest step, and longest root mean square displacement of particles in one.
-        w_rate: "joint", "softmax", "attention": step of W as a share of the largest safe one; above 2 it diverges.
-        w_start: "joint", "softmax", "attention": W(0) over B~(0)^{-1}.
+        w_rate: where W takes gradient steps: a step as a share of the largest safe one; above 2 it diverges.
+        w_start: W(0) over B~(0)^{-1}; "joint_plain": over 1 / lambda_max(B~(0)).
         patience, improvement: steps are shortened if the epoch's loss has not fallen by this share below its best in as
             many epochs.
         plateau: the patience while the loss is above 0.9 times that of predicting 0: flows from random starts begin on
@@ -190,7 +192,7 @@ class Trainer:
         self.zero = float(self.c[0].trace()) / 2
         self.x = torch.randn(MOMENTS, config.teacher.d, generator=generator(config.seed, "moments"))
         self.per_epoch = config.n_prompts // config.batch
-        self.white = self.covariances(self.start_particles()).optimum
+        self.white = self.coordinates()
         n, values = config.prompts.n_context, torch.linalg.eigvalsh(self.c[0])
         self.power = float(values[-1] * (1 + 2 / n) + (values.sum() + config.prompts.noise**2) / n)
 
@@ -198,6 +200,13 @@ class Trainer:
         """Where the MLP starts; the raw inputs for attention without an MLP."""
         c = self.config
         return raw_inputs(c.teacher.d) if c.mode == "attention" else initial_particles([c.start])
+
+    def coordinates(self) -> Float[Tensor, "1 K K"]:
+        """R R^T of the coordinates R u of W's rows and columns in which it takes its steps; W(0) is a multiple of it."""
+        begun = self.covariances(self.start_particles())
+        if self.config.mode != "joint_plain":
+            return begun.optimum
+        return torch.eye(begun.b.shape[1], dtype=begun.b.dtype)[None] / torch.linalg.eigvalsh(begun.b)[:, -1]
 
     def covariances(self, mu: Particles) -> Covariances:
         """A, B and C of these particles, with the constant where it is among the features."""
@@ -227,7 +236,7 @@ class Trainer:
         if c.mode != "attention":
             dt = factor * capped(speed2(mu, found.a, found.w), c.dt, c.cap)
             mu, h = euler(mu, found.a, found.w, dt), float(dt)
-        if c.mode in ("joint", "softmax", "attention"):
+        if not c.mode.startswith("static"):
             top = float(torch.linalg.eigvals(self.white @ found.b).real.max())  # of B~ in white coordinates
             w = w + factor * c.w_rate / (self.power * top**2) * self.white @ found.attention @ self.white
         return Transformer(mu, w), h
