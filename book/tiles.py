@@ -53,6 +53,6 @@ def summary(fresh: Path | None = None) -> str:
     """What was found, in a sentence."""
     (ends, n_ends), (costs, n_costs) = (held(column, fresh) for column in COLUMNS)
     return (
-        f"**Where training ends came out mostly as stated** ({ends} of {n_ends} entries hold in every clause); "
-        f"**how much it takes mostly did not** ({costs} of {n_costs})."
+        f"**Where training ends came out as stated more often** ({ends} of {n_ends} entries hold in every clause) "
+        f"**than how much it takes** ({costs} of {n_costs})."
     )
