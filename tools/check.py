@@ -44,7 +44,7 @@ def steps() -> list[tuple[str, list[str], dict[str, str]]]:
         # The summaries read recorded results, so they must not see what the chapters have just written.
         ("summaries", [*NBVAL, *map(str, notebooks.summaries())], {}),
         ("pages", [*python, "tools.render"], out),
-        ("page tests", [*PYTEST, "-rs", "--durations=5", "tests/pages"], out),
+        ("page tests", [*PYTEST, "-rs", "--durations=5", *TWO_AT_ONCE, "tests/pages"], out),
     ]
 
 

@@ -27,7 +27,7 @@ def test_every_value_and_the_code_are_in_the_name(book: Path) -> None:
 def test_the_digest_changes_with_the_ledgers_entry_and_with_code(book: Path) -> None:
     before = code_digest(find("T1", book))
     ledger = book / "claims.yml"
-    ledger.write_text(ledger.read_text().replace("A toy", "Another toy"))
+    ledger.write_text(ledger.read_text().replace("title: A toy", "statement: It says so, title: A toy"))
     after = code_digest(find("T1", book))
     assert after != before
     notebook = find("T1", book).notebook
