@@ -1,9 +1,10 @@
-"""Pruned networks on disturbed prompts: flipped context labels and Gaussian noise on inputs, which the data model does not have."""
+"""Pruned networks: from which fraction on pruning costs, and what noise on labels and inputs, which the data model does not have, does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
@@ -13,9 +14,9 @@ from icl_lib.rng import generator
 from icl_lib.softmax.model import Params
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts
-from icl_lib.softmax.pruning import evaluate_pruned
+from icl_lib.softmax.pruning import Scores, evaluate_pruned
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.validate import require_number
+from icl_lib.validate import require, require_number
 
 
 @dataclass(frozen=True)
@@ -93,3 +94,23 @@ def evaluate_disturbed(
         return Disturbed(disturb(drawn, patterns, noise, seeds, step), drawn.target)
 
     return evaluate_pruned(*arguments, change, lambda params, _, given: hidden_dense(params, given.tokens))
+
+
+def random_order(params: Params, seeds: Sequence[int], number: int) -> Scores:
+    """Order of the stream (seed, "prune", number); number 0 is ``pruning.random``."""
+    return torch.stack([torch.rand(params.a.shape[1], generator=generator(s, "prune", number)) for s in seeds])
+
+
+def onset(rates: Sequence[float], loss: Sequence[float], level: float) -> float:
+    """The smallest rate at which the loss exceeds ``level``, linear between the rates; NaN where it never does.
+
+    >>> onset([0.0, 0.1, 0.2], [0.0, 0.0, 1.0], level=0.5)
+    0.15
+    """
+    x, y = np.asarray(rates, float), np.asarray(loss, float)
+    require(len(x) == len(y) and bool((np.diff(x) > 0).all()), "rates", x.tolist(), "ascending, one for every loss")
+    above = np.flatnonzero(y > level)
+    if not len(above):
+        return float("nan")
+    i = int(above[0])
+    return float(x[i] if i == 0 else x[i - 1] + (level - y[i - 1]) / (y[i] - y[i - 1]) * (x[i] - x[i - 1]))

@@ -9,10 +9,11 @@ import torch
 from icl_lib.softmax.model import ModelConfig, forward
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
+from icl_lib.softmax.pruning import random
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
 from icl_lib.softmax.training import TrainConfig, train
 from icl_lib.validate import ConfigError
-from studies.L7 import Noise, disturb, evaluate_disturbed, hidden_dense
+from studies.L7 import Noise, disturb, evaluate_disturbed, hidden_dense, onset, random_order
 
 CONFIG = TrainConfig(
     tasks=uniform_cover(4, 1, 0),
@@ -72,3 +73,21 @@ def test_bad_noise_is_refused() -> None:
         Noise(label=1.5)
     with pytest.raises(ConfigError, match="input=-1"):
         Noise(input=-1)
+
+
+def test_onset_of_the_law_is_where_the_law_reaches_the_level() -> None:
+    """hinge = (1 - F (1 - R))_+ reaches e at R = 1 - (1 - e) / F, between grid points, too."""
+    rates = np.linspace(0, 1, 41)
+    for margin in (1.0, 1.25, 3.0):
+        loss = np.maximum(0, 1 - margin * (1 - rates))
+        assert onset(rates, loss, 0.02) == pytest.approx(1 - 0.98 / margin, abs=0.025)
+    assert onset([0, 1], [0.3, 1], 0.02) == 0, "a loss that is there from the start"
+    assert np.isnan(onset([0, 1], [0, 0.01], 0.02))
+    with pytest.raises(ConfigError, match="rates"):
+        onset([1, 0], [0, 1], 0.02)
+
+
+def test_orders_differ_and_the_first_is_that_of_random_pruning() -> None:
+    first, second = (random_order(ENSEMBLE.params, [1, 5], number) for number in (0, 1))
+    assert torch.equal(first, random(ENSEMBLE.params, [1, 5]))
+    assert not torch.equal(first, second) and not torch.equal(first[0], first[1])
