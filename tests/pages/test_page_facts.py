@@ -84,7 +84,7 @@ def test_reading_time_from_the_page_as_it_is_shown(html: Path, name: str) -> Non
     pictures = len(article.select("img")) + len(article.select("div.math"))
     captions = " ".join(e.get_text() for e in article.select(".caption-text"))
     for node in article.select(
-        "noscript, .cell_input, .cell_output, .page-facts, div.highlight, div.math, summary, .headerlink"
+        "noscript, .cell_input, .cell_output, .page-facts, .ledger, div.highlight, div.math, summary, .headerlink"
     ):
         node.decompose()
     for formula in article.select(".math"):
