@@ -104,7 +104,7 @@ def random_order(params: Params, seeds: Sequence[int], number: int) -> Scores:
 def onset(rates: Sequence[float], loss: Sequence[float], level: float) -> float:
     """The smallest rate at which the loss exceeds ``level``, linear between the rates; NaN where it never does.
 
-    >>> onset([0.0, 0.1, 0.2], [0.0, 0.0, 1.0], level=0.5)
+    >>> round(onset([0.0, 0.1, 0.2], [0.0, 0.0, 1.0], level=0.5), 9)
     0.15
     """
     x, y = np.asarray(rates, float), np.asarray(loss, float)
