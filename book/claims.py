@@ -53,6 +53,21 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class First:
+    """What the first screen of a chapter says beside the claim and what was found.
+
+    Attributes:
+        did: what was done, in at most two sentences.
+        figure: the key figure, by its name in ``figures/<id>``; its title is what was found.
+        refuted: what would have refuted the claim here, in a sentence.
+    """
+
+    did: str
+    figure: str
+    refuted: str
+
+
+@dataclass(frozen=True)
 class Claim:
     """One entry of the ledger."""
 
@@ -69,6 +84,7 @@ class Claim:
     changes: list[str] = field(default_factory=list)
     finding: Finding | None = None
     tile: Tile | None = None
+    first: First | None = None
 
     @property
     def counted(self) -> list[str]:
@@ -136,7 +152,8 @@ def _read(path: Path, text: bytes) -> dict[str, Claim]:
             require(whole, f"{name}.finding", finding, "says, a sentence, and when, a verdict for every clause")
             finding = Finding(**finding)
         tile = _tile(name, entry.pop("tile", None))
-        claims[name] = Claim(id=name, clauses=clauses, finding=finding, tile=tile, **entry)
+        first = _first(name, entry.pop("first", None))
+        claims[name] = Claim(id=name, clauses=clauses, finding=finding, tile=tile, first=first, **entry)
     return claims
 
 
@@ -149,6 +166,16 @@ def _tile(name: str, entry: object) -> Tile | None:
     whole = whole and isinstance(said["words"], str) and 1 <= len(said["words"].split()) <= 5
     require(whole, f"{name}.tile", entry, f"a column, one of {sorted(COLUMNS)}, and words, one to five")
     return Tile(**said)
+
+
+def _first(name: str, entry: object) -> First | None:
+    """What the first screen says, checked; None where there is nothing."""
+    if entry is None:
+        return None
+    said: dict[str, str] = entry if isinstance(entry, dict) else {}
+    whole = set(said) == {"did", "figure", "refuted"} and all(isinstance(one, str) and one for one in said.values())
+    require(whole, f"{name}.first", entry, "did, figure and refuted, a text each")
+    return First(**said)
 
 
 def passing(claim: str, clause: str) -> dict[str, object]:

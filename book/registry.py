@@ -62,7 +62,9 @@ def asked(entry: Mapping[str, Any]) -> dict[str, Any]:
         key: {name: value for name, value in clause.items() if name not in ("says", "ours")}
         for key, clause in entry.get("clauses", {}).items()
     }
-    kept = {name: value for name, value in entry.items() if name not in ("finding", "tile", "title", "clauses")}
+    kept = {
+        name: value for name, value in entry.items() if name not in ("finding", "tile", "first", "title", "clauses")
+    }
     return kept | {"clauses": clauses}
 
 
