@@ -37,7 +37,13 @@ def counts(node: nodes.Node, output: bool = False) -> tuple[int, int]:
     if isinstance(node, nodes.math):
         return int(not output), 0
     classes = node.get("classes", []) if isinstance(node, nodes.Element) else []
-    if isinstance(node, NO_PROSE) or "cell_input" in classes or "legend" in classes or isinstance(node, nodes.legend):
+    if (
+        "first-screen" in classes
+        or isinstance(node, NO_PROSE)
+        or "cell_input" in classes
+        or "legend" in classes
+        or isinstance(node, nodes.legend)
+    ):
         return 0, int(isinstance(node, nodes.math_block))
     own = isinstance(node, nodes.image)
     output = (output or "cell_output" in classes) and not isinstance(node, nodes.caption)

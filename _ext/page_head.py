@@ -1,7 +1,6 @@
 """What a page says of itself to those who link to it: a description, a picture, its own address. And pages without a column beside them."""
 
 import re
-from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
-from book.claims import Claim, load_claims
+from book.claims import claims_by_page
 
 LONGEST = 200  # characters of a description
 WIDE = ("index", "chapters/scoreboard")  # without the list of headings
@@ -27,15 +26,9 @@ def shortened(text: str) -> str:
     return sentences[0] if sentences else text[: LONGEST - 2].rsplit(" ", 1)[0] + " …"
 
 
-@cache
-def by_page(book: Path) -> dict[str, Claim]:
-    """The claims by the pages of their chapters; none without a ledger."""
-    return {c.chapter: c for c in load_claims(book).values()} if (book / "claims.yml").is_file() else {}
-
-
 def description(page: str, doctree: nodes.document | None) -> str:
     """A chapter's finding, or what its claim says; of another page its first paragraph."""
-    if claim := by_page(Path.cwd()).get(page):
+    if claim := claims_by_page(Path.cwd()).get(page):
         return shortened(claim.finding.says if claim.finding else claim.statement)
     for paragraph in doctree.findall(nodes.paragraph) if doctree else ():
         if len(paragraph.astext()) > 40 and not next(iter(paragraph.findall(nodes.math)), None):

@@ -60,11 +60,13 @@ class First:
         did: what was done, in at most two sentences.
         figure: the key figure, by its name in ``figures/<id>``; its title is what was found.
         refuted: what would have refuted the claim here, in a sentence.
+        claim: the claim in one plain sentence, where its statement is longer; "" for the statement.
     """
 
     did: str
     figure: str
     refuted: str
+    claim: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,11 @@ def load_claims(folder: Path | None = None) -> dict[str, Claim]:
     return dict(_read(path, path.read_bytes() if path.is_file() else b""))
 
 
+def claims_by_page(folder: Path) -> dict[str, Claim]:
+    """The claims by the pages of their chapters; none without a ledger."""
+    return {c.chapter: c for c in load_claims(folder).values()} if (folder / "claims.yml").is_file() else {}
+
+
 @lru_cache(maxsize=4)
 def _read(path: Path, text: bytes) -> dict[str, Claim]:
     """The ledger of a file; parsed again where its text has changed."""
@@ -173,8 +180,10 @@ def _first(name: str, entry: object) -> First | None:
     if entry is None:
         return None
     said: dict[str, str] = entry if isinstance(entry, dict) else {}
-    whole = set(said) == {"did", "figure", "refuted"} and all(isinstance(one, str) and one for one in said.values())
-    require(whole, f"{name}.first", entry, "did, figure and refuted, a text each")
+    whole = set(said) - {"claim"} == {"did", "figure", "refuted"} and all(
+        isinstance(one, str) and one for one in said.values()
+    )
+    require(whole, f"{name}.first", entry, "did, figure and refuted, and perhaps claim, a text each")
     return First(**said)
 
 

@@ -9,8 +9,6 @@ from icl_lib.validate import ConfigError, require
 
 COPY = "*-Copy[0-9]*.ipynb"  # what Jupyter calls a copy
 MERGE = re.compile(r"^<<<<<<< ", re.M)
-# The figure of a chapter to look at first, by the name of its file, where it is not the first one.
-MAIN = {"K3": "saddles", "K6": "time_over_epsilon", "K10": "curves"}
 DRAWN = re.compile(r'chapter\.figure\(\s*\w+,\s*"(\w+)"')
 
 
@@ -68,11 +66,15 @@ def figure_anchor(id: str, name: str) -> str:
     return f"fig-{id}-{name}".lower().replace("_", "-")
 
 
-def main_figure(id: str, notebook: Path) -> tuple[str, str] | None:
-    """File name (without ending) and anchor of the main figure of claim ``id``; None if its notebook draws none."""
+def main_figure(id: str, notebook: Path, name: str = "") -> tuple[str, str] | None:
+    """File name (without ending) and anchor of the main figure of claim ``id``; None if its notebook draws none.
+
+    Args:
+        name: of the file; the first figure if it is empty.
+    """
     for cell in read_cells(notebook):
         drawn = DRAWN.search("".join(cell["source"]))
-        if drawn and MAIN.get(id) in (None, drawn[1]):
+        if drawn and name in ("", drawn[1]):
             named = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
             return drawn[1], named or figure_anchor(id, drawn[1])
     return None

@@ -104,7 +104,7 @@ def standing(claim: Claim, fresh: Path | None = None) -> tuple[str, dict[str, st
 def _links(claim: Claim) -> str:
     """From a verdict to its figure, that figure's data, and the recorded numbers; then the command that makes them."""
     targets = [("result.json", f"../figures/{claim.id}/result.json")]
-    if figure := main_figure(claim.id, root() / f"{claim.chapter}.ipynb"):
+    if figure := main_figure(claim.id, root() / f"{claim.chapter}.ipynb", claim.first.figure if claim.first else ""):
         name, anchor = figure
         own = [("figure", f"{_page(claim)}#{anchor}"), ("data", f"../figures/{claim.id}/{name}.csv")]
         targets = [*own, *targets]
@@ -187,7 +187,7 @@ def _row(claim: Claim, fresh: Path | None) -> tuple[str, str]:
     summary = f'<summary aria-label="{claim.id}: {what}">{what}</summary>'
     found = f'<span class="title">{name}</span>{told}<details>{summary}{_says(claim)}{numbers}</details>'
     shown = f"{MARKS[verdict]} {label(verdict, claim.paper)}"
-    badge = f'<span class="verdict" style="color:{COLOURS[verdict]}">{shown}</span>{_strip(claim, clauses)}'
+    badge = f'<span class="verdict" style="color:{COLOURS[verdict]}">{shown}</span>{strip(claim, clauses)}'
     data = {"verdict": verdict, "clauses": ",".join(clauses.values()), "paper": PAPERS[claim.paper], "seeds": n}
     attributes = " ".join(f'data-{key}="{html.escape(value)}"' for key, value in data.items())
     return verdict, f"<tr {attributes}><td><b>{claim.id}</b></td><td>{found}</td><td>{badge}</td></tr>"
@@ -201,7 +201,7 @@ def _says(claim: Claim) -> str:
     return "".join(f'<p class="says">{html.escape(line)}</p>' for line in lines)
 
 
-def _strip(claim: Claim, clauses: Mapping[str, str]) -> str:
+def strip(claim: Claim, clauses: Mapping[str, str]) -> str:
     """A mark for each clause, those that do not count apart; their numbers in words for those who do not see the marks."""
 
     def marked(keys: Iterable[str], what: str) -> str:

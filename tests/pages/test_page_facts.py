@@ -81,6 +81,8 @@ def test_reading_time_from_the_page_as_it_is_shown(html: Path, name: str) -> Non
     (page,) = [page for page in CHAPTERS if Path(page).stem == name]
     article = BeautifulSoup((html / page).read_text(), "html.parser").find("article")
     assert article
+    for repeated in article.select(".first-screen"):
+        repeated.decompose()
     pictures = len(article.select("img")) + len(article.select("div.math"))
     captions = " ".join(e.get_text() for e in article.select(".caption-text"))
     for node in article.select(
