@@ -63,18 +63,21 @@ def new(name: str, book: Path) -> list[Path]:
     files[reference] = reference.read_text(encoding="utf-8") + module
     pages = toc.read_text(encoding="utf-8")
     if not any(fnmatch(f"chapters/{part}/{id}_{stem}", glob) for glob in re.findall(r"- glob: (\S+)", pages)):
-        line = rf" *- glob: chapters/{part}/{letter}\S+"
-        files[toc] = _after(pages, line, f"      - glob: chapters/{part}/{letter}{'?' * len(str(number))}_*\n")
+        line = rf"- glob: chapters/{part}/{letter}.+"
+        indent = re.findall(rf"^( *)- glob: chapters/{part}/{letter}", pages, re.M)[-1]
+        files[toc] = _after(pages, line, f"{indent}- glob: chapters/{part}/{letter}{'?' * len(str(number))}_*\n")
     for file, text in files.items():
         write_atomic(file, text.encode())
     return list(files)
 
 
 def _after(text: str, head: str, addition: str) -> str:
-    """The text with an addition after the last block that begins with a line ``head``; what is indented belongs to it.
+    """The text with an addition after the last block that begins with a line ``head``; what is indented further belongs to it.
 
     >>> _after("A1:\\n  x: 1\\n\\nB1:\\n", r"A\\d+:", "A2:\\n")
     'A1:\\n  x: 1\\nA2:\\n\\nB1:\\n'
+    >>> _after(" - a: 1\\n - b: 1\\n", r"- a: \\d", " - a: 2\\n")
+    ' - a: 1\\n - a: 2\\n - b: 1\\n'
     """
-    *_, block = re.finditer(rf"^{head}\n(?:(?: +(?!- )|\n+ ).*\n)*", text, re.M)
+    *_, block = re.finditer(rf"^( *){head}\n(?:(?:\1 +|\n+\1 ).*\n)*", text, re.M)
     return text[: block.end()] + addition + text[block.end() :]

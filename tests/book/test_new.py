@@ -47,7 +47,9 @@ def test_entries_stand_after_the_last_of_their_part(copied: Path, letter: str, p
     assert list(known) == list(table.pop(f"{part}/{id}_width")) and table == before[1]
     for parameter in known.values():
         parameter.check(parameter.default)
-    pages = [glob for group in yaml.safe_load((copied / "_toc.yml").read_text())["parts"] for glob in group["chapters"]]
+    groups = yaml.safe_load((copied / "_toc.yml").read_text())["parts"]
+    under = {entry["file"]: entry.get("sections", []) for group in groups for entry in group["chapters"]}
+    pages = under[f"chapters/{part}/part"]
     found = [page for entry in pages if "glob" in entry for page in copied.glob(f"{entry['glob']}.ipynb")]
     assert found.count(notebook) == 1
     assert f"automodule:: studies.{id}\n" in (copied / "chapters/api/studies.md").read_text()
