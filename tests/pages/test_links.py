@@ -7,6 +7,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 from bs4 import BeautifulSoup
 
+from book.claims import load_claims
 from tests.pages.conftest import Visit
 from tests.pages.test_pages import LOADS, PAGES, is_remote
 
@@ -84,3 +85,19 @@ def test_no_page_is_heavy(html: Path, capsys: pytest.CaptureFixture[str]) -> Non
     with capsys.disabled():  # a report, also when it passes
         print(f"\nthe book: {total / 1e6:.1f} MB; the heaviest page: {heaviest}, {weight[heaviest] / 1e6:.2f} MB")
     assert weight[heaviest] <= HEAVIEST
+
+
+def test_chapters_name_each_other_in_short(html: Path) -> None:
+    """In a sentence a chapter is L5, with its title to hover over; the openers of the parts keep the titles."""
+    claims = load_claims().values()
+    names = {(html / f"{claim.chapter}.html").resolve(): claim for claim in claims}
+    short = 0
+    for page in (file for file in names if file.is_file()):
+        for link in soup(page).select("article p a.reference.internal[href$='.html']"):
+            claim = names.get(target(page, link["href"])[0])
+            if claim:
+                assert claim.title not in link.get_text()
+                short += link.get_text() == claim.id and link.get("title") == claim.title
+    assert short > 20
+    opener = soup(html / "chapters/softmax/part.html").select_one("article dd a.reference.internal")
+    assert opener and any(opener.get_text() == f"{claim.id} · {claim.title}" for claim in claims)
