@@ -17,6 +17,8 @@ SCRIPTS = (
     "board.js",
     "hero.js",
 )  # of pages that name them; jupyter-book adds every script under _static to every page
+SMALL = '<small class="provenance">'
+PROVENANCE = re.compile(SMALL + r"(figures/\w+/\w+)\.csv")
 DATA = re.compile(r'href="(?:\.\./)*(figures/[\w./-]+)"')
 
 
@@ -41,6 +43,23 @@ def list_items(app: Sphinx, page: str, template: str, context: dict[str, Any], d
     """References as list items: docutils gives them a role that ARIA has withdrawn, and that leaves their list empty."""
     if "body" in context:
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def figure_files(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Below each figure, what a reader may want of it: its data, the picture in both forms, with what it was made."""
+
+    def links(found: re.Match[str]) -> str:
+        kinds = {"csv": "data", "png": "PNG", "svg": "SVG", "json": "how it was made"}
+        files = {kind: f"{found[1]}.{kind}" for kind in kinds if (Path(app.srcdir) / f"{found[1]}.{kind}").is_file()}
+        name = found[1].rpartition("/")[2]
+        up = "../" * page.count("/")
+        shown = [
+            f'<a href="{up}{file}" aria-label="{name}: {kinds[kind]}">{kinds[kind]}</a>' for kind, file in files.items()
+        ]
+        return f'<small class="provenance">{" · ".join([*shown, found[0].removeprefix(SMALL)])}'
+
+    if "body" in context:
+        context["body"] = PROVENANCE.sub(links, context["body"])
 
 
 def linked_data(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
@@ -73,6 +92,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("builder-inited", offline_mathjax)
     app.connect("config-inited", scripts_where_used, priority=100)  # before Sphinx turns names into (name, attributes)
     app.connect("html-page-context", list_items)
-    app.connect("html-page-context", linked_data)
+    app.connect("html-page-context", figure_files)
+    app.connect("html-page-context", linked_data)  # after figure_files, whose links it follows
     app.connect("html-page-context", toggle_names, priority=900)  # after the theme
     return {"parallel_read_safe": True, "parallel_write_safe": True}

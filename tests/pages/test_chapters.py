@@ -1,5 +1,6 @@
 """What a chapter says in words agrees with what it recorded."""
 
+import itertools
 import json
 import re
 import shlex
@@ -78,3 +79,15 @@ def test_a_page_says_what_its_clauses_measure_and_what_was_changed(claim, html):
             and clause.control.rstrip(".") in ledger
         )
     assert all(change in ledger for change in claim.changes)
+
+
+@pytest.mark.parametrize("claim", RECORDED, ids=lambda claim: claim.id)
+def test_below_each_figure_are_its_files(claim, html):
+    page = (html / f"{claim.chapter}.html").read_text()
+    notebook = "\n".join(
+        "".join(cell["source"]) for cell in json.loads(Path(f"{claim.chapter}.ipynb").read_text())["cells"]
+    )
+    names = re.findall(r'chapter\.figure\(\s*\w+,\s*"(\w+)"', notebook)
+    for name, kind in itertools.product(names, ("csv", "png", "svg", "json")):
+        assert f'href="../../figures/{claim.id}/{name}.{kind}"' in page
+        assert (html / f"figures/{claim.id}/{name}.{kind}").is_file()
