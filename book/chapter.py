@@ -175,14 +175,19 @@ class Chapter:
             "versions": versions(self.device, declared(self.notebook)["packages"]),
         }
 
-    def figure(self, fig: Figure, name: str, data: pd.DataFrame) -> None:
-        """Save a figure with the tidy data that it shows, display it with one line of provenance."""
+    def figure(self, fig: Figure, name: str, data: pd.DataFrame, n_seeds: int | None = None) -> None:
+        """Save a figure with the tidy data that it shows, display it with one line of provenance.
+
+        Args:
+            n_seeds: how many seeds it shows, where that is not the chapter's parameter of this name.
+        """
         provenance = self._provenance()
         save_figure(fig, self.folder, name, data, provenance)
         display(fig)
         plt.close(fig)
         parts = [f"figures/{self.id}/{name}.csv", f"code {provenance['code_hash']}"]
-        parts += [f"{self.parameters['n_seeds']} seeds"] if "n_seeds" in self.parameters else []
+        shown = self.parameters.get("n_seeds") if n_seeds is None else n_seeds
+        parts += [] if shown is None else [f"{shown} seeds"]
         parts += [EDITED] if self._cells.edited() else []
         parts += [] if self.device == "cpu" else [f"trained on {self.device}"]
         line = " · ".join([*parts, f"torch {torch.__version__.split('+')[0]}"])

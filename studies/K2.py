@@ -132,6 +132,34 @@ def split_flow(
     return follow_both(kernel, teacher, state, step, dt, t_end, every)
 
 
+def ridge_flow(
+    kernel: Kernel,
+    teacher: Particles,
+    state: Joint,
+    ratio: float,
+    ridge: Float[Tensor, " E"],
+    dt: float,
+    t_end: float,
+    every: int = 1,
+) -> tuple[Joint, pd.DataFrame]:
+    """``joint_flow`` with -ridge W in the velocity of W: as fast, but what W converges to is not W_mu (a control, ours).
+
+    Returns and raises what ``joint_flow`` does; losses are those without the ridge.
+    """
+    require_number("ratio", ratio, low=0)
+    require(ridge.shape == state.w.shape[:1], "ridge", tuple(ridge.shape), "one per member")
+
+    def field(y: Parts) -> Parts:
+        a, w, attention = joint_velocity(kernel, teacher, state.mu._replace(a=y[0], w=y[1]), y[2])
+        return a, w, ratio * (attention - ridge[:, None, None] * y[2])
+
+    def step(now: Joint, h: float) -> Joint:
+        a, w, attention = runge_kutta(field, (now.mu.a, now.mu.w, now.w), h)
+        return Joint(now.mu._replace(a=a, w=w), attention, now.time + h)
+
+    return follow_both(kernel, teacher, state, step, dt, t_end, every)
+
+
 def invariant(state: Joint, ratio: float) -> Float[Tensor, "E k k"]:
     """E[a a^T] - (W W^T + W^T W) / ratio, which the joint flow conserves (derived by us, see ``flows.py``)."""
     second = state.mu.weighted.mT @ state.mu.a

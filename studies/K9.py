@@ -14,13 +14,37 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.func import hessian
 
-from icl_lib.mean_field.kernels import Sigma
+from icl_lib.mean_field.kernels import Kernel, Sigma
+from icl_lib.mean_field.kernels.base import OfOthers, OfRows, Others, Pairs, Rows
 from icl_lib.mean_field.landscape import Covariances, trace
 from icl_lib.mean_field.measure import Particles, member
 from icl_lib.mean_field.moments import best_loss_n, empirical_moments, features
 from icl_lib.mean_field.prompts import task_vectors
 from icl_lib.rng import generator
 from icl_lib.validate import require, require_integer
+
+
+class Cube(Kernel):
+    """sigma(z) = z^3 under x ~ N(0, I): K(w, v) = 9 |w|^2 |v|^2 w^T v + 6 (w^T v)^3 (Isserlis). A feature without a bound.
+
+    >>> w = torch.tensor([[[2.0]]], dtype=torch.float64)
+    >>> float(Cube().gram(w, w))  # 15 * 2^6
+    960.0
+    """
+
+    def gram(self, w: Rows, v: Others) -> Pairs:
+        inner = w @ v.mT
+        sizes = w.square().sum(2)[..., None] * v.square().sum(2)[:, None]
+        return 9 * sizes * inner + 6 * inner**3
+
+    def products(self, w: Rows, v: Others, right: OfOthers) -> OfRows:
+        return self.gram(w, v) @ right
+
+    def gradient(self, w: Rows, v: Others, left: OfRows, right: OfOthers) -> Rows:
+        inner, weight = w @ v.mT, left @ right.mT
+        squares = v.square().sum(2)[:, None]
+        along = weight * (9 * w.square().sum(2)[..., None] * squares + 18 * inner**2)
+        return along @ v + 18 * (weight * squares * inner).sum(2)[..., None] * w
 
 
 class Minimum(NamedTuple):

@@ -12,7 +12,7 @@ from icl_lib.mean_field.landscape import Covariances, covariances, loss, loss_at
 from icl_lib.mean_field.measure import Particles, TeacherConfig, member, teachers
 from icl_lib.rng import generator
 from icl_lib.validate import ConfigError
-from studies.K2 import excess, linear_rate, rates, relax, relaxed, split_flow
+from studies.K2 import excess, linear_rate, rates, relax, relaxed, ridge_flow, split_flow
 
 D, K = 4, 2
 KERNEL = Erf()
@@ -124,6 +124,23 @@ def test_large_ratios_tend_to_the_limit() -> None:
         losses[ratio] = history["loss"].to_numpy()
     gaps = [abs(losses[r] - losses[math.inf]).max() for r in (1e3, 1e4)]
     assert gaps[1] < gaps[0] / 3
+
+
+def test_a_ridge_moves_what_w_converges_to_and_nothing_else() -> None:
+    first, none = Joint(MU, W, 0.0), torch.zeros(2, dtype=torch.float64)
+    plain, ridged = (
+        joint_flow(KERNEL, TEACHER, first, 5.0, 0.01, 0.1)[0],
+        ridge_flow(KERNEL, TEACHER, first, 5.0, none, 0.01, 0.1)[0],
+    )
+    assert torch.equal(plain.w, ridged.w) and torch.equal(plain.mu.w, ridged.mu.w)
+    size = RATE / 2
+    end, history = ridge_flow(KERNEL, TEACHER, Joint(MU, COV.optimum, 0.0), 1000.0, size, 0.0005, 0.1)
+    cov = covariances(KERNEL, TEACHER, end.mu)
+    ata = cov.a.mT @ cov.a
+    torch.testing.assert_close(ata @ end.w @ cov.b + size[:, None, None] * end.w, ata, rtol=0.05, atol=0.02)
+    assert (history["loss"] - history["optimum"]).iloc[-2:].min() > 1e-3
+    with pytest.raises(ConfigError, match="ridge"):
+        ridge_flow(KERNEL, TEACHER, first, 1.0, none[:1], 0.01, 0.1)
 
 
 def test_bad_values() -> None:

@@ -6,7 +6,8 @@ import torch
 from icl_lib.mean_field.critical_points import SaddleConfig, saddle
 from icl_lib.mean_field.kernels import Erf
 from icl_lib.mean_field.landscape import first_variation
-from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, teachers
+from icl_lib.mean_field.measure import InitConfig, TeacherConfig, initial_particles, member, teachers
+from icl_lib.mean_field.stationary import CRITICAL, search
 from icl_lib.rng import generator
 from studies.K3 import READINGS, examine, gradient_anywhere, random_saddle
 
@@ -41,6 +42,19 @@ def test_a_saddle_is_critical_high_strict_and_within_the_bound(index: int) -> No
     assert row["loss"] >= row["r"] / 2 - 1e-12 and row["r"] == pytest.approx(min(config.spectrum), rel=1e-9)
     assert row["lowest"] < -1e-3 * row["largest"] and abs(row["first"]) < 1e-9
     assert all(row["second"] <= row[name] < 0 for name in READINGS)
+
+
+def test_what_a_search_finds_critical_is_as_high_and_as_curved_as_proven() -> None:
+    """L >= r/2, and the bound under every reading of R1, at points that nobody constructed; a is mixed, where it is not tight."""
+    teacher, mu, table = search(Erf(), [0, 1], TeacherConfig("axes", 2, 3, 2, 2.0), 5, 20)
+    found = table[(table["kind"] == CRITICAL)]
+    assert len(found) >= 3
+    mix = torch.randn(2, 2, generator=generator(0, "check"), dtype=torch.float64)
+    for e in found["member"]:
+        one = member(mu, e)
+        row = examine(Erf(), member(teacher, e), one._replace(a=one.a @ mix), seed=e)
+        assert row["loss"] >= row["r"] / 2 - 1e-9
+        assert all(row["second"] <= row[name] < 0 for name in READINGS)
 
 
 def test_a_global_minimum_and_a_point_that_is_not_critical() -> None:

@@ -36,11 +36,11 @@ def test_the_exponents_are_those_that_l2_recorded(axis):
     assert tight.step_exponent(axis) == pytest.approx(recorded, rel=1e-9)
 
 
-def test_the_smallest_curvature_is_the_one_that_k3_recorded():
+def test_the_smallest_curvature_is_above_the_bound_where_k3_found_points():
+    """Proven there, for the smallest reading of R1²; K3 has no clause on it."""
     table = tight.recorded("K3", "saddles")
     found = table[(table["reading"] == tight.SMALLEST) & (table["where"] == "found")]
-    least = found.groupby("seed")["ratio"].min()
-    assert mean_interval(least) == pytest.approx(tight.recorded_clause("K3", "curvature").value, rel=1e-4)
+    assert mean_interval(found.groupby("seed")["ratio"].min()).low > 1 - 1e-9
 
 
 def test_the_largest_reading_has_the_largest_ratio_at_every_saddle():

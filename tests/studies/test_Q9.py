@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -11,6 +12,8 @@ from icl_lib.mean_field.flows import FlowConfig
 from icl_lib.mean_field.hessian import dense_blocks, extreme_eigenvalues
 from icl_lib.mean_field.kernels import Erf
 from icl_lib.mean_field.landscape import covariances, loss, velocity_at
+from icl_lib.mean_field.measure import TeacherConfig
+from icl_lib.mean_field.stationary import CRITICAL, search, spectrum
 from icl_lib.validate import ConfigError
 from studies.Q9 import (
     axis_rate,
@@ -52,6 +55,18 @@ def test_constructed_saddles_have_the_level_and_the_number_of_directions(J: tupl
     assert float(velocity_at(Erf(), teacher, more, more.a, more.w).abs().max()) < 1e-9
     assert negatives(Erf(), teacher, more).tolist() == [directions(J, LAM)]
     assert len(J) ** 2 <= negatives(Erf(), teacher, mu).item() <= directions(J, LAM)
+
+
+def test_what_a_search_finds_critical_lies_on_a_level() -> None:
+    """2 L is a sum of eigenvalues at every such point, none of them constructed."""
+    wide = search(Erf(), [0, 1], TeacherConfig("axes", 2, 4, 2, 2.0), 5, 20)[2]
+
+    def off(row: pd.Series) -> float:
+        lam = spectrum(row["seed"], 2)
+        return abs(2 * row["loss"] - sum(lam[j] for j in missing(2 * row["loss"], lam)))
+
+    critical = wide[wide["kind"] == CRITICAL]
+    assert len(critical) >= 3 and critical.apply(off, axis=1).max() < 1e-8
 
 
 def test_the_rate_is_that_of_the_hessian_and_of_the_flow() -> None:
