@@ -114,3 +114,14 @@ def onset(rates: Sequence[float], loss: Sequence[float], level: float) -> float:
         return float("nan")
     i = int(above[0])
     return float(x[i] if i == 0 else x[i - 1] + (level - y[i - 1]) / (y[i] - y[i - 1]) * (x[i] - x[i - 1]))
+
+
+def log_ratios(ours: "pd.Series[float]", published: "pd.Series[float]") -> "pd.Series[float]":
+    """log(ours / published) of positive errors at the rates, the indices, that both have; empty where they share none.
+
+    >>> log_ratios(pd.Series({0.0: 1.0, 0.1: 2.0}), pd.Series({0.1: 2.0, 0.2: 3.0})).to_dict()
+    {0.1: 0.0}
+    """
+    require(bool((ours > 0).all()) and bool((published > 0).all()), "ours", ours.tolist(), "above 0, as the published")
+    shared = ours.index.intersection(published.index)
+    return pd.Series(np.log(ours[shared] / published[shared]))

@@ -70,7 +70,7 @@ def test_axe_would_find_something(html: Path, visit: Visit) -> None:
 def test_figures_scroll_on_a_phone_by_keyboard_and_only_there(html: Path, visit: Visit) -> None:
     page = shown(visit, html / "chapters/softmax/L4_out_of_domain.html", 400)
     boxes = page.locator(".figure-box")
-    assert boxes.count() == 4
+    assert boxes.count() == 5
     for box in boxes.all():
         assert box.get_attribute("role") == "region" and "Fig." in (box.get_attribute("aria-label") or "")
         assert box.locator("img").bounding_box()["width"] > 500

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from icl_lib.softmax.pruning import random
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
 from icl_lib.softmax.training import TrainConfig, train
 from icl_lib.validate import ConfigError
-from studies.L7 import Noise, disturb, evaluate_disturbed, hidden_dense, onset, random_order
+from studies.L7 import Noise, disturb, evaluate_disturbed, hidden_dense, log_ratios, onset, random_order
 
 CONFIG = TrainConfig(
     tasks=uniform_cover(4, 1, 0),
@@ -91,3 +92,12 @@ def test_orders_differ_and_the_first_is_that_of_random_pruning() -> None:
     first, second = (random_order(ENSEMBLE.params, [1, 5], number) for number in (0, 1))
     assert torch.equal(first, random(ENSEMBLE.params, [1, 5]))
     assert not torch.equal(first, second) and not torch.equal(first[0], first[1])
+
+
+def test_log_ratios_are_of_shared_rates_and_change_sign_with_the_order() -> None:
+    ours, published = pd.Series({0.0: 0.01, 0.2: 0.02, 0.6: 0.5}), pd.Series({0.0: 0.02, 0.1: 0.03, 0.2: 0.02})
+    assert log_ratios(ours, published).round(9).to_dict() == {0.0: round(-np.log(2), 9), 0.2: 0.0}
+    np.testing.assert_allclose(log_ratios(published, ours), -log_ratios(ours, published))
+    assert log_ratios(ours, pd.Series({0.9: 1.0})).empty
+    with pytest.raises(ConfigError, match="ours"):
+        log_ratios(pd.Series({0.0: 0.0}), published)
