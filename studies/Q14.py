@@ -29,7 +29,7 @@ from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig
 from icl_lib.softmax.tasks import uniform_cover, unseen
 from icl_lib.softmax.training import TrainConfig
-from icl_lib.stats import affine_fit, log_log
+from icl_lib.stats import affine_fit, checked_curves, log_log
 from icl_lib.validate import require_integer, require_number
 from studies.L2 import steps_to_reach
 
@@ -257,8 +257,12 @@ def extrapolate(
 
     Returns:
         One row a seed: free and fixed, the root mean squares of the log errors of prediction.
+
+    Raises:
+        ConfigError: for a value that is missing or not positive.
     """
-    points, log_values = np.array(x, float), np.log(values)
+    points, values, _ = checked_curves(x, values, 3)
+    log_values = np.log(values)
     require_integer("n_fitted", n_fitted, 2, len(points) - 1)
     cut = len(points) - n_fitted
     slopes, offsets, _ = log_log(points[cut:], values[:, cut:])
