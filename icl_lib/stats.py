@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy import optimize
 from scipy import stats as scipy_stats
 
 from icl_lib.validate import require, require_integer, require_number
@@ -168,6 +169,30 @@ def log_log(x: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     (slopes, offsets), *_ = np.linalg.lstsq(design, np.log(values).T)
     residual = np.log(values).T - design @ np.stack([slopes, offsets])
     return slopes, offsets, np.sqrt((residual**2).mean(axis=0))
+
+
+def affine_fit(u: np.ndarray, log_y: np.ndarray) -> tuple[float, float, float]:
+    """A, B and the rms residual of log y against log(A u + B), by least squares in the logarithm.
+
+    A and B may have either sign as long as A u + B is positive over the range of u. It is if it is at both ends: the logs of
+    its two end values are the free parameters, and no bound is needed.
+
+    Args:
+        u: shape (points,), at least two different.
+        log_y: shape (points,).
+    """
+    share = (u - u.min()) / np.ptp(u)
+    with np.errstate(divide="ignore"):  # at each end the other value has the share 0
+        of_low, of_high = np.log(1 - share), np.log(share)
+
+    def residual(ends: np.ndarray) -> np.ndarray:
+        return np.logaddexp(ends[0] + of_low, ends[1] + of_high) - log_y
+
+    start = log_y[[u.argmin(), u.argmax()]]
+    best = optimize.least_squares(residual, start, method="lm", xtol=1e-14, ftol=1e-14, gtol=1e-14)
+    at_low, at_high = np.exp(best.x)
+    slope = (at_high - at_low) / np.ptp(u)
+    return float(slope), float(at_low - slope * u.min()), float(np.sqrt((best.fun**2).mean()))
 
 
 def _clopper_pearson(errors: float, prompts: int, level: float) -> tuple[float, float]:

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from scipy import optimize
 from torch import Tensor
 
 from icl_lib.softmax.descent import stacked_patterns
@@ -15,7 +14,7 @@ from icl_lib.softmax.model import Params, forward, hinge
 from icl_lib.softmax.prompts import CHUNK, PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
 from icl_lib.softmax.training import TrainConfig, initial_state, train_steps
-from icl_lib.stats import Interval, checked_curves, log_log, paired_interval
+from icl_lib.stats import Interval, affine_fit, checked_curves, log_log, paired_interval
 from icl_lib.validate import require
 
 CHECK = 512  # prompts on which the loss is followed from step to step
@@ -88,28 +87,7 @@ def compare_scaling(x: ArrayLike, values_by_seed: ArrayLike | pd.DataFrame, leve
     """
     points, values, seeds = checked_curves(x, values_by_seed, 3)
     slopes, offsets, rms_power = log_log(points, values)
-    reciprocal = [_fit_reciprocal(points, np.log(row)) for row in values]
+    reciprocal = [affine_fit(1 / points, np.log(row)) for row in values]
     fits = pd.DataFrame({"seed": seeds, "C": np.exp(offsets), "p": slopes, "rms_power": rms_power})
     fits[["A", "B", "rms_reciprocal"]] = reciprocal
     return Scaling(fits, paired_interval(fits["rms_power"], fits["rms_reciprocal"], level))
-
-
-def _fit_reciprocal(x: np.ndarray, log_y: np.ndarray) -> tuple[float, float, float]:
-    """A, B and rms residual of log y against log(A/x + B).
-
-    A/x + B is linear in 1/x, so it is positive on the range if it is at both ends: the logs of its two end values
-    are the free parameters, and no bound is needed.
-    """
-    u = 1 / x
-    share = (u - u.min()) / np.ptp(u)
-    with np.errstate(divide="ignore"):  # at each end the other value has the share 0
-        of_low, of_high = np.log(1 - share), np.log(share)
-
-    def residual(ends: np.ndarray) -> np.ndarray:
-        return np.logaddexp(ends[0] + of_low, ends[1] + of_high) - log_y
-
-    start = log_y[[u.argmin(), u.argmax()]]
-    best = optimize.least_squares(residual, start, method="lm", xtol=1e-14, ftol=1e-14, gtol=1e-14)
-    at_low, at_high = np.exp(best.x)
-    slope = (at_high - at_low) / np.ptp(u)
-    return float(slope), float(at_low - slope * u.min()), float(np.sqrt((best.fun**2).mean()))
