@@ -7,6 +7,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from icl_lib.stats import Interval, jackknife_interval
 from icl_lib.validate import require, require_choice
 
 FOLDER = Path(__file__).parent / "data"
@@ -44,3 +45,23 @@ def log_ratio(ours: ArrayLike, published: ArrayLike, clip: float = 0.0) -> Float
     for field, x in (("ours", a), ("published", b)):
         require(bool((x > 0).all()), field, float(x.min()), "positive, or clipped above 0")
     return np.log(a) - np.log(b)
+
+
+def distance(ours: pd.DataFrame, published: pd.DataFrame, clip: float = 0.0) -> Interval:
+    """Mean absolute `log_ratio` of our mean errors to the published ones, over the points that both have, with its interval over seeds.
+
+    Args:
+        ours: columns seed, series, x and error, one row per seed and point; every seed has every point.
+        published: columns series, x and error.
+
+    Raises:
+        ConfigError: where no point is common, and for less than two seeds (`jackknife_interval`).
+    """
+    wide = ours.pivot_table(index="seed", columns=["series", "x"], values="error")
+    theirs = published.set_index(["series", "x"])["error"]
+    points = [point for point in theirs.index if point in wide.columns]
+    require(
+        len(points) > 0, "ours", sorted(set(ours["x"])), f"with one of the published x, {sorted(set(published['x']))}"
+    )
+    target = theirs[points].to_numpy()
+    return jackknife_interval(wide[points], lambda mean: float(np.abs(log_ratio(mean, target, clip)).mean()))
