@@ -64,4 +64,5 @@ def distance(ours: pd.DataFrame, published: pd.DataFrame, clip: float = 0.0) -> 
         len(points) > 0, "ours", sorted(set(ours["x"])), f"with one of the published x, {sorted(set(published['x']))}"
     )
     target = theirs[points].to_numpy()
-    return jackknife_interval(wide[points], lambda mean: float(np.abs(log_ratio(mean, target, clip)).mean()))
+    found = jackknife_interval(wide[points], lambda mean: float(np.abs(log_ratio(mean, target, clip)).mean()))
+    return found._replace(low=max(found.low, 0.0))

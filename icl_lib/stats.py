@@ -124,10 +124,10 @@ def paired_interval(a: ArrayLike | pd.Series, b: ArrayLike | pd.Series, level: f
 
 
 def jackknife_interval(by_seed: ArrayLike, statistic: Callable[[np.ndarray], float], level: float = 0.95) -> Interval:
-    """Interval over seeds of a smooth function of the mean curve: the t interval of Tukey's pseudo-values (1958).
+    """Interval over seeds of a smooth function of the mean curve, from Tukey's jackknife (1958).
 
-    For what makes no sense for a single seed, such as the distance of a curve of rare errors from another. The estimate is the mean of the
-    pseudo-values: noise that moves the function by order 1/seeds is taken out of it. With the mean of one column it is `mean_interval`.
+    For what makes no sense for a single seed, such as the distance of a curve of rare errors from another. The estimate is the function of
+    the mean over all seeds, the half width a t factor times the jackknife's standard error. With one column and its mean it is `mean_interval`.
 
     Args:
         by_seed: shape (seeds, points), at least two seeds.
@@ -142,8 +142,11 @@ def jackknife_interval(by_seed: ArrayLike, statistic: Callable[[np.ndarray], flo
         x.ndim == 2 and len(x) >= 2 and bool(np.isfinite(x).all()), "by_seed", x.shape, "finite, (seeds >= 2, points)"
     )
     n, total = len(x), x.sum(0)
-    whole = statistic(total / n)
-    return mean_interval([n * whole - (n - 1) * statistic((total - row) / (n - 1)) for row in x], level)
+    whole = float(statistic(total / n))
+    pseudo = [n * whole - (n - 1) * statistic((total - row) / (n - 1)) for row in x]
+    _, low, high, _ = mean_interval(pseudo, level)
+    half = (high - low) / 2
+    return Interval(whole, whole - half, whole + half, n)
 
 
 def holm(pvalues: ArrayLike) -> np.ndarray:
