@@ -58,20 +58,6 @@ def read_again(published: ArrayLike, n: int, reading: float, rng: np.random.Gene
     return rng.binomial(n, p) / n * (1 + rng.uniform(-reading, reading, p.shape))
 
 
-def rates(curves: pd.DataFrame, n: int, reading: float, n_draws: int, rng: np.random.Generator) -> pd.DataFrame:
-    """The rate of every curve, with repetitions: columns curve, draw (-1: as published), rate.
-
-    Args:
-        curves: columns curve, error (published) and floor.
-    """
-    rows = []
-    for name, part in curves.groupby("curve", sort=False):
-        p, f = part["error"].to_numpy(), part["floor"].to_numpy()
-        rows += [(name, -1, fit_rate(p, f, n))]
-        rows += [(name, i, fit_rate(read_again(p, n, reading, rng), f, n)) for i in range(n_draws)]
-    return pd.DataFrame(rows, columns=["curve", "draw", "rate"])
-
-
 def predicted(fit: pd.DataFrame, held_out: pd.DataFrame, n: int, clip: float) -> tuple[float, float]:
     """A rate from some curves, and how far others are from what it says: the mean absolute log ratio over their points.
 
