@@ -228,7 +228,10 @@ def by_figure(table: pd.DataFrame) -> pd.DataFrame:
     here = table[table["n"] > 0]
     found = here.groupby("figure").agg(compared=("series", "size"), estimate=("estimate", "mean"))
     found["series"] = table.groupby("figure").size()
-    for name, join in (("chapter", lambda x: ", ".join(sorted(set(x)))), ("differs", lambda x: x.iloc[0])):
+    for name, join in (
+        ("chapter", lambda x: ", ".join(sorted(set(x)))),
+        ("differs", lambda x: x.iloc[0] if len(set(x)) == 1 else "in several respects, see below"),
+    ):
         found[name] = here.groupby("figure")[name].agg(join)
     return found.sort_values("estimate", ascending=False).reset_index()
 
