@@ -193,9 +193,9 @@ def _number(value: float, place: tuple[str, str, str, str, str], book: Path) -> 
         rows = rows[~rows["small"]]
     rows = rows.query(where)
     if "seed" not in rows:  # a table of one seed
-        return Interval(float(abs(log_ratio(rows[column].mean(), value))), np.nan, np.nan, 1), 1
+        return Interval(float(abs(log_ratio([rows[column].mean()], [value])[0])), np.nan, np.nan, 1), 1
     by_seed = rows.groupby("seed")[[column]].mean()
-    return jackknife_interval(by_seed, lambda mean: float(abs(log_ratio(mean[0], value)))), 1
+    return jackknife_interval(by_seed, lambda mean: float(abs(log_ratio(mean, [value])[0]))), 1
 
 
 def distances(book: Path | None = None) -> pd.DataFrame:
