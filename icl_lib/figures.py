@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,24 @@ def band(ax: Axes, table: pd.DataFrame, x: str, color: object, label: str, **sty
         style = {"marker": ".", **style}
     ax.plot(table[x], table["estimate"], color=color, label=label, **style)
     ax.fill_between(table[x], table["low"], table["high"], color=color, alpha=0.2, linewidth=0)
+
+
+def published_and_ours(
+    axes: Sequence[Axes], published: pd.DataFrame, ours: pd.DataFrame, colors: Mapping[str, object]
+) -> None:
+    """Published curves in the first panel and ours in the second, on one axis of errors with a logarithmic scale.
+
+    Args:
+        published: columns series, x, error.
+        ours: columns series, x, estimate, low, high; what is 0 is left out.
+        colors: of every series that is drawn, in the order of the legend.
+    """
+    for name, color in colors.items():
+        known, own = published[published["series"] == name], ours[ours["series"] == name]
+        axes[0].plot(known["x"], known["error"], ".-", color=color, label=name)
+        band(axes[1], own.assign(estimate=own["estimate"].replace(0, math.nan)), "x", color, name, marker=".")
+    for ax, whose in zip(axes, ("published", "ours"), strict=True):
+        ax.set(yscale="log", title=whose)
 
 
 def shades(n: int) -> list[tuple[float, ...]]:

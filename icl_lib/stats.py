@@ -4,6 +4,7 @@ Intervals are two-sided. Means have a t interval, which covers best at ten seeds
 is missing or not finite is never dropped, but refused by name.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -121,6 +122,32 @@ def paired_interval(a: ArrayLike | pd.Series, b: ArrayLike | pd.Series, level: f
     x, y = _vector("a", a), _vector("b", b)
     require(x.shape == y.shape, "b", y.shape, f"of the shape of a, {x.shape}")
     return mean_interval(x - y, level)
+
+
+def jackknife_interval(by_seed: ArrayLike, statistic: Callable[[np.ndarray], float], level: float = 0.95) -> Interval:
+    """Interval over seeds of a smooth function of the mean curve, from Tukey's jackknife (1958).
+
+    For what makes no sense for a single seed, such as the distance of a curve of rare errors from another. The estimate is the function of
+    the mean over all seeds, the half width a t factor times the jackknife's standard error. With one column and its mean it is `mean_interval`.
+
+    Args:
+        by_seed: shape (seeds, points), at least two seeds.
+        statistic: of a mean curve, shape (points,).
+
+    >>> found = jackknife_interval([[0.9], [1.0], [1.1]], lambda mean: mean[0])
+    >>> [round(x, 4) for x in found]
+    [1.0, 0.7516, 1.2484, 3]
+    """
+    x = np.asarray(by_seed, float)
+    require(
+        x.ndim == 2 and len(x) >= 2 and bool(np.isfinite(x).all()), "by_seed", x.shape, "finite, (seeds >= 2, points)"
+    )
+    n, total = len(x), x.sum(0)
+    whole = float(statistic(total / n))
+    pseudo = [n * whole - (n - 1) * statistic((total - row) / (n - 1)) for row in x]
+    _, low, high, _ = mean_interval(pseudo, level)
+    half = (high - low) / 2
+    return Interval(whole, whole - half, whole + half, n)
 
 
 def holm(pvalues: ArrayLike) -> np.ndarray:

@@ -7,6 +7,7 @@ Logistic regression and SVMs are scikit-learn's, and several problems share one 
 a problem. Problems do not see each other: features, or kernel, are zero between them. Tests compare with single fits.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ import sklearn
 import torch
 from jaxtyping import Float
 from numpy import ndarray
+from scipy import stats as scipy_stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
@@ -25,7 +27,8 @@ from icl_lib.softmax.model import forward
 from icl_lib.softmax.patterns import Patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.validate import require, require_choice, require_integer
+from icl_lib.stats import simultaneous
+from icl_lib.validate import require, require_choice, require_integer, require_number
 
 TOGETHER = 6  # problems in one fit: a machine for each pair of classes, and 6^2 blocks of features, still cost little
 # The constant feature that stands for each problem's own intercept. scikit-learn leaves the intercept unpenalised;
@@ -227,8 +230,9 @@ def compare(
         learners: label in the table -> (name in ``LEARNERS``, setting).
 
     Returns:
-        One row per seed and learner: seed, learner, n_prompts, n_errors (a tie counts 1/2), error, one_class (share of
-        prompts whose contexts all have one label).
+        One row per seed and learner: seed, learner, n_prompts, n_errors (a tie counts 1/2), error, disagree (mean square of the
+        difference to the model's errors: where nothing is tied, the share of prompts that only one of the two gets right),
+        one_class (share of prompts whose contexts all have one label).
     """
     require("ICL" not in learners, "learners", list(learners), "labels other than ICL, which is the model")
     seeds, patterns = list(ensemble.seeds), ensemble.patterns
@@ -236,11 +240,37 @@ def compare(
     given = {"ICL": forward(ensemble.params, patterns, prompts).output.sign()}
     given |= {label: answers(name, prompts, patterns, rules, **setting) for label, (name, setting) in learners.items()}
     one_class = (prompts.label == prompts.label[..., :1]).all(-1).float().mean(1).tolist()
+    wrong = {label: (a != prompts.target).double() - 0.5 * (a == 0) for label, a in given.items()}
     rows = []
-    for label, answer in given.items():
-        n_errors = ((answer != prompts.target).double() - 0.5 * (answer == 0)).sum(1).tolist()
+    for label, mistakes in wrong.items():
+        n_errors, disagree = mistakes.sum(1).tolist(), (mistakes - wrong["ICL"]).square().mean(1).tolist()
         rows += [
-            (s, label, n_prompts, wrong, wrong / n_prompts, one)
-            for s, wrong, one in zip(seeds, n_errors, one_class, strict=True)
+            (s, label, n_prompts, n, n / n_prompts, apart, one)
+            for s, n, apart, one in zip(seeds, n_errors, disagree, one_class, strict=True)
         ]
-    return pd.DataFrame(rows, columns=["seed", "learner", "n_prompts", "n_errors", "error", "one_class"])
+    return pd.DataFrame(rows, columns=["seed", "learner", "n_prompts", "n_errors", "error", "disagree", "one_class"])
+
+
+def prompts_needed(
+    disagree: float, margin: float, n_seeds: int, n_together: int, difference: float = 0.0, power: float = 0.9
+) -> float:
+    """Prompts per seed with which the interval of a paired difference of errors ends below a margin.
+
+    A prompt's difference is -1, 0 or 1, and not 0 with probability ``disagree``, so its variance is at most that, and the mean over all prompts of
+    all seeds has the standard error sqrt(disagree / (n_seeds n)), if seeds do not differ by more than their prompts. The end of the interval lies t
+    of these above the estimate, and in a share ``power`` of repetitions that lies less than z above ``difference``: n from (t + z) s.e. = margin - difference.
+
+    Args:
+        disagree: share of prompts on which only one of the two errs; between two that err equally often, at most twice that.
+        n_together: number of intervals that hold together (95 %, Bonferroni).
+        difference: the true one; infinitely many prompts are needed where it is not below the margin.
+
+    >>> round(prompts_needed(0.1, 0.01, 20, 1))
+    569
+    """
+    require_number("disagree", disagree, 0, 1)
+    require_integer("n_seeds", n_seeds, 2)
+    if difference >= margin:
+        return math.inf
+    t = scipy_stats.t.ppf((1 + simultaneous(0.95, n_together)) / 2, n_seeds - 1)
+    return float(disagree * ((t + scipy_stats.norm.ppf(power)) / (margin - difference)) ** 2 / n_seeds)

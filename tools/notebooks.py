@@ -20,7 +20,7 @@ from icl_lib.validate import require
 INDEX = Path("index.ipynb")
 SUMMARIES = (  # they read all results
     INDEX,
-    *(Path("chapters", f"{name}.ipynb") for name in ("introduction", "scoreboard", "all_results")),
+    *(Path("chapters", f"{name}.ipynb") for name in ("introduction", "scoreboard", "all_results", "published")),
 )
 REFERENCES = Path("tests/reference")
 

@@ -11,13 +11,14 @@ from sklearn.svm import SVC
 
 from icl_lib.softmax.evaluation import evaluate
 from icl_lib.softmax.floors import bayes_floor
-from icl_lib.softmax.model import ModelConfig
+from icl_lib.softmax.model import ModelConfig, forward
 from icl_lib.softmax.patterns import PatternConfig, build_patterns, draw_patterns, stack_patterns
 from icl_lib.softmax.prompts import PromptConfig, Prompts, sample_prompts, task_table
 from icl_lib.softmax.tasks import all_tasks, uniform_cover
 from icl_lib.softmax.training import TrainConfig, train
+from icl_lib.stats import mean_interval, simultaneous
 from icl_lib.validate import ConfigError
-from studies.L8 import GRIDS, LEARNERS, answers, compare, tuned
+from studies.L8 import GRIDS, LEARNERS, answers, compare, prompts_needed, tuned
 
 SMALL = PatternConfig(n_idr=4, n_idi=3, d_x=8, d_y=3)
 PATTERNS = stack_patterns([draw_patterns(SMALL, seed) for seed in (1, 2)])
@@ -115,6 +116,9 @@ def test_comparison_is_on_the_same_held_out_prompts() -> None:
     prompts = sample_prompts([RULE], task_table(tasks), [1], (4, 3), 2_000, "eval")
     wrong = answers("1-NN", prompts, ensemble.patterns, [RULE]) != prompts.target
     assert table.loc["1-NN", "n_errors"] == wrong.sum().item()
+    of_icl = (forward(ensemble.params, ensemble.patterns, prompts).output.sign() != prompts.target)[0]
+    assert table.loc["1-NN", "disagree"] == pytest.approx((of_icl != wrong[0]).double().mean().item())
+    assert table.loc["ICL", "disagree"] == 0
     assert table.loc["Bayes", "error"] < table.loc["1-NN", "error"]
     assert table["one_class"].iloc[0] == pytest.approx(
         (prompts.label == prompts.label[..., :1]).all(-1).float().mean().item()
@@ -138,3 +142,17 @@ def test_bad_names_are_refused() -> None:
         answers("5-NN", PROMPTS, PATTERNS, RULES)
     with pytest.raises(ConfigError, match="labels other than ICL"):
         compare(None, [], RULE, 10, {"ICL": ("1-NN", {})})
+
+
+def test_so_many_prompts_decide_nine_times_in_ten() -> None:
+    """Two learners that err equally often and never together, 20 seeds, one of 64 intervals: simulated."""
+    error, margin, together = 0.02, 0.005, 64
+    n = math.ceil(prompts_needed(2 * error, margin, 20, together))
+    rng = np.random.default_rng(0)
+    ends = []
+    for _ in range(500):
+        ours, both = rng.binomial(n, error, 20), rng.binomial(n, error, 20)
+        ends.append(mean_interval((ours - both) / n, simultaneous(0.95, together)).high)
+    assert 0.82 < np.mean(np.array(ends) < margin) < 0.95
+    assert prompts_needed(0.1, margin, 20, together, difference=margin) == math.inf
+    assert prompts_needed(0.1, margin, 20, together, difference=-0.05) < prompts_needed(0.1, margin, 20, together) / 100
