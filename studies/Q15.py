@@ -1,4 +1,4 @@
-"""One latent error rate behind the floors of Paper L's published curves? Rates from digitised errors (question Q16; derived by us).
+"""One latent error rate behind the floors of Paper L's published curves? Rates from digitised errors (question Q15; derived by us).
 
 If the query's label is flipped with probability r, whatever the prompt says, every error f becomes (1 - 2 r) f + r, for every learner. A
 query whose pattern is unreadable, so that its answer is a coin, does the same with r one half of its probability: curves cannot tell the two.

@@ -6,7 +6,7 @@ import pytest
 
 from icl_lib.softmax.floors import vote_floor
 from icl_lib.validate import ConfigError
-from studies.Q16 import by_chance, fit_rate, flipped, lattice, percentiles, predicted, read_again
+from studies.Q15 import by_chance, fit_rate, flipped, lattice, percentiles, predicted, read_again
 
 FLOOR = np.array([vote_floor(0.8, l, 6) for l in range(6, 21, 2)])
 N = 2000
