@@ -25,7 +25,7 @@ def mathml(tex: str, block: bool) -> str:
         tex = re.sub(pattern, other, tex)
     try:
         return str(tex2mathml(tex, as_block=block))
-    except SyntaxError:
+    except (SyntaxError, ValueError):  # its own error is either, by the version of docutils
         return f"<code>{escape(tex)}</code>"
 
 
