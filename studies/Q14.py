@@ -23,7 +23,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 from icl_lib.rng import generator
-from icl_lib.softmax.curves import survivors
+from icl_lib.softmax.curves import steps_to_reach, survivors
 from icl_lib.softmax.model import ModelConfig
 from icl_lib.softmax.patterns import PatternConfig
 from icl_lib.softmax.prompts import PromptConfig
@@ -31,7 +31,6 @@ from icl_lib.softmax.tasks import uniform_cover, unseen
 from icl_lib.softmax.training import TrainConfig
 from icl_lib.stats import affine_fit, checked_curves, log_log
 from icl_lib.validate import require_integer, require_number
-from studies.L2 import steps_to_reach
 
 # The box that settings are drawn from, uniformly in the logarithm; m is made even and M1 whole.
 BOX = {

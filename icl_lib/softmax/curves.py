@@ -6,19 +6,21 @@ from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from icl_lib.errors import Diverged
 from icl_lib.softmax.descent import Ensemble, State, stacked_patterns
 from icl_lib.softmax.evaluation import evaluate
-from icl_lib.softmax.model import Params
+from icl_lib.softmax.model import Params, forward, hinge
 from icl_lib.softmax.patterns import Patterns
-from icl_lib.softmax.prompts import PromptConfig
+from icl_lib.softmax.prompts import CHUNK, PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import Tasks
-from icl_lib.softmax.training import TrainConfig, initial_state, train
+from icl_lib.softmax.training import TrainConfig, initial_state, train, train_steps
 from icl_lib.validate import require
 
 # Columns of ``evaluate``.
 EVALUATED = ("n_prompts", "n_errors", "n_lossy", "largest_output", "error", "hinge", "attention", "margin")
+CHECK = 512  # prompts on which the loss is followed from step to step
 T = TypeVar("T")
 
 
@@ -124,3 +126,44 @@ def outcomes(
 def complete(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Those rows of ``outcomes`` at whose setting, the columns of ``by``, no member diverged: only they are averaged."""
     return table[~table.groupby(list(by))["diverged"].transform("any").astype(bool)]
+
+
+def steps_to_reach(
+    configs: Sequence[TrainConfig], tasks: Sequence[Tasks], prompts: PromptConfig, thresholds: Sequence[float]
+) -> pd.DataFrame:
+    """T: the first step after which the hinge loss on ``tasks`` is at or below each threshold.
+
+    The loss is measured on ``CHECK`` fixed prompts a member, from the stream "check": every ``CHUNK``
+    steps, and then again after every single step of a chunk that ends below a threshold (so a dip that
+    begins and ends within one chunk is not seen). Training stops when every member has reached every
+    threshold, or at the configs' ``n_steps``; what was not reached is NaN.
+
+    Returns:
+        One row per member and threshold: member, seed, threshold, steps.
+    """
+    require(len(thresholds) > 0 and min(thresholds) > 0, "thresholds", thresholds, "numbers above 0")
+    patterns, state = stacked_patterns(configs), initial_state(configs)
+    seeds, goal = [c.seed for c in configs], torch.tensor(thresholds)
+    check = sample_prompts([prompts] * len(configs), task_table(tasks), seeds, patterns.counts, CHECK, "check")
+    met: list[Tensor] = []  # after every single step of a chunk
+
+    def meets(params: Params) -> Tensor:
+        """(E, thresholds): whether the loss is at or below each threshold now."""
+        return hinge(forward(params, patterns, check), check).mean(1)[:, None] <= goal
+
+    def note(params: Params) -> None:
+        met.append(meets(params))
+
+    steps = torch.where(meets(state.params), 0.0, torch.nan)
+    while bool(steps.isnan().any()) and state.step < configs[0].n_steps:
+        n = min(CHUNK, configs[0].n_steps - state.step)
+        after = train_steps(configs, state, n, patterns)
+        crossed = meets(after.params) & steps.isnan()
+        if bool(crossed.any()):
+            met.clear()
+            train_steps(configs, state, n, patterns, on_step=note)
+            first = state.step + 1 + torch.stack(met).int().argmax(0)
+            steps = torch.where(crossed, first, steps)
+        state = after
+    rows = [(i, s, t, float(steps[i, j])) for j, t in enumerate(thresholds) for i, s in enumerate(seeds)]
+    return pd.DataFrame(rows, columns=["member", "seed", "threshold", "steps"])

@@ -91,7 +91,7 @@ SMALL = {  # settings at which a chapter runs in seconds; each used to stop it i
 def test_a_chapter_runs_at_a_corner(id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ICL_BOOK_OUT", str(tmp_path))
     monkeypatch.setattr("book.chapter.display", lambda shown: None)
-    chapter, scope = CHAPTERS[id], {}
+    chapter, scope = CHAPTERS[id], {"display": lambda shown: None}  # as IPython gives it to every cell
     cells = json.loads(chapter.notebook.read_text(encoding="utf-8"))["cells"]
     first, *rest = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     exec(first, scope)

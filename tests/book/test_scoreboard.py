@@ -9,7 +9,7 @@ import pytest
 
 from book.claims import NOT_MEASURED, VERDICTS, Measured, load_claims, result_json
 from book.identity import chapter_code, tables
-from book.notebooks import main_figure
+from book.notebooks import figure_anchor, main_figure
 from book.scoreboard import all_counted, fresh_results, scoreboard, stale_because
 from book.words import sentence
 from icl_lib.paths import read_yaml, root, write_json
@@ -150,12 +150,15 @@ def test_a_finding_is_shown_with_the_result_that_it_was_written_for(book: Path) 
 
 
 def test_one_click_to_figure_and_data(book: Path) -> None:
-    """The first figure of the chapter, under the name in its cell's metadata or else the one that rendering gives it."""
-    write_notebook(book, code='chapter.figure(fig, "first_one", table)\nchapter.figure(fig, "second", table)')
+    """The key figure of the ledger, under the name in its cell's metadata or else the one that rendering gives it."""
+    first = CLAIMS["L1"].first
+    assert first
+    key = first.figure
+    write_notebook(book, code=f'chapter.figure(fig, "{key}", table)')
     record(book)
     row = rows(scoreboard()[0])["L1"]
-    assert 'href="softmax/L1_in_domain.html#fig-l1-first-one"' in row
-    assert 'href="../figures/L1/first_one.csv"' in row and 'href="../figures/L1/result.json"' in row
+    assert f'href="softmax/L1_in_domain.html#{figure_anchor("L1", key)}"' in row
+    assert f'href="../figures/L1/{key}.csv"' in row and 'href="../figures/L1/result.json"' in row
     file = book / f"{CLAIMS['L1'].chapter}.ipynb"
     notebook = json.loads(file.read_text())
     notebook["cells"][1]["metadata"] = {"mystnb": {"figure": {"name": "fig-own"}}}

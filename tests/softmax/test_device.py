@@ -17,6 +17,7 @@ from icl_lib.provenance import moving, versions
 from icl_lib.softmax import cache, curves, deep, descent, fused, model, network, training
 from icl_lib.softmax.assumptions import Assumptions, train_under
 from icl_lib.softmax.cache import ensemble_key, trained
+from icl_lib.softmax.curves import steps_to_reach
 from icl_lib.softmax.deep import DeepConfig, train_deep, trained_deep
 from icl_lib.softmax.descent import Written
 from icl_lib.softmax.gpt import GPTConfig
@@ -28,7 +29,6 @@ from icl_lib.softmax.tasks import all_tasks, uniform_cover
 from icl_lib.softmax.training import TrainConfig, initial_state, train_steps
 from icl_lib.validate import ConfigError
 from studies import Q4 as linear_attention
-from studies.L2 import steps_to_reach
 from studies.L9 import mass_history
 from tests.softmax.pretend import GPU, MixedDevices, OnGpu, pretend_gpu
 

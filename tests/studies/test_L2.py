@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
+from icl_lib.softmax.curves import CHECK, steps_to_reach
 from icl_lib.softmax.descent import stacked_patterns
 from icl_lib.softmax.model import Params, forward, hinge
 from icl_lib.softmax.prompts import PromptConfig, sample_prompts, task_table
 from icl_lib.softmax.tasks import uniform_cover
 from icl_lib.softmax.training import CHUNK, TrainConfig, initial_state, train_steps
 from icl_lib.validate import ConfigError
-from studies.L2 import CHECK, compare_scaling, steps_to_reach
+from studies.L2 import compare_scaling
 
 CONFIGS = [TrainConfig(uniform_cover(6, 3, s), seed=s, batch_size=16, step_size=20.0, n_steps=44) for s in range(2)]
 X = np.array([0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0])
