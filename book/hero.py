@@ -82,7 +82,7 @@ def hero() -> str:
         f"<span>+1</span></div>"
         f'<p class="hero-said">The examples vote with their signs, each with its share of attention: {said}</p>'
         f'<p class="hero-note">Here {TASK[0]} means + and {TASK[1]} means −; the other letters tell nothing. '
-        "Let them swap, and the answer turns: the prompt is another, the model the same.</p>"
+        "Swap them and the answer flips: the prompt has changed, the model has not.</p>"
         '<noscript><p class="hero-still">With JavaScript a slider moves the attention. Here it stands at '
         f"g = {START:g}: an example with the query's letter scores g, any other 0.</p></noscript></div>"
     )

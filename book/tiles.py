@@ -23,7 +23,7 @@ def tiles(fresh: Path | None = None) -> str:
     legend = " ".join(
         f'<span class="tile-key" data-verdict="{v}">{MARKS[v]} {label(v)}</span>' for v in WORST_FIRST if v in found
     )
-    return f'<div class="tiles">{columns}<p class="tile-legend">{legend} <span>Small marks: the clauses of each.</span></p></div>'
+    return f'<div class="tiles">{columns}<p class="tile-legend">{legend} <span>Small marks: the clauses of each; those that a paper does not say do not count. For our own questions (Q) a ✘ means that our expectation was wrong; the words say what came out.</span></p></div>'
 
 
 def _tile(claim: Claim, verdict: str, clauses: Mapping[str, str]) -> str:
@@ -37,22 +37,29 @@ def _tile(claim: Claim, verdict: str, clauses: Mapping[str, str]) -> str:
     return f'<li class="tile" data-claim="{claim.id}" data-verdict="{verdict}">{linked}</li>'
 
 
-def held(column: str, fresh: Path | None = None) -> tuple[int, int]:
-    """How many entries of a column are wholly reproduced, and how many are measured."""
-    verdicts = [standing(c, fresh)[0] for c in load_claims().values() if c.tile and c.tile.column == column]
+def held(column: str, fresh: Path | None = None, own: bool | None = None) -> tuple[int, int]:
+    """How many entries of a column are wholly reproduced, and how many are measured.
+
+    Args:
+        own: our own questions only; False: the papers' claims only; None: both.
+    """
+    claims = [c for c in load_claims().values() if c.tile and c.tile.column == column]
+    verdicts = [standing(c, fresh)[0] for c in claims if own is None or own == (c.paper == "open")]
     measured = [verdict for verdict in verdicts if verdict not in ("not yet measured", "not measured", "theory only")]
     return measured.count("reproduced"), len(measured)
 
 
 def _count(column: str, fresh: Path | None) -> str:
     whole, measured = held(column, fresh)
-    return f"{whole} of {measured} hold in every clause"
+    return f"{whole} of {measured} hold in every clause that counts"
 
 
 def summary(fresh: Path | None = None) -> str:
-    """What was found, in a sentence."""
-    (ends, n_ends), (costs, n_costs) = (held(column, fresh) for column in COLUMNS)
+    """What was found, in two sentences."""
+    (ends, n_ends), (costs, n_costs) = (held(column, fresh, own=False) for column in COLUMNS)
+    ours = [held(column, fresh, own=True) for column in COLUMNS]
     return (
-        f"**Where training ends came out as stated more often** ({ends} of {n_ends} entries hold in every clause) "
-        f"**than how much it takes** ({costs} of {n_costs})."
+        f"**What the papers say about where training ends came out as stated more often** ({ends} of {n_ends} claims hold in every clause that counts) "
+        f"**than what they say about how much it takes** ({costs} of {n_costs}). "
+        f"Of our own questions {sum(whole for whole, _ in ours)} of {sum(n for _, n in ours)} were answered as we had expected."
     )

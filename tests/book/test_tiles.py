@@ -39,8 +39,8 @@ def test_tiles_are_the_ledger() -> None:
 
 def test_the_sentence_says_what_the_tiles_show() -> None:
     """Its words, more often, are right for the numbers of today; else they have to change."""
-    (ends, n_ends), (costs, n_costs) = map(held, COLUMNS)
-    assert f"({ends} of {n_ends} entries" in summary() and f"({costs} of {n_costs})" in summary()
+    (ends, n_ends), (costs, n_costs) = (held(column, own=False) for column in COLUMNS)
+    assert f"({ends} of {n_ends} claims" in summary() and f"({costs} of {n_costs})" in summary()
     assert ends / n_ends > costs / n_costs
 
 
