@@ -98,6 +98,8 @@ def test_reading_time_from_the_page_as_it_is_shown(html: Path, name: str) -> Non
 
 def test_what_is_ours_is_said_below_the_verdict() -> None:
     claim = CLAIMS["L1"]
+    paper = {key: dataclasses.replace(clause, ours="") for key, clause in claim.clauses.items()}
+    claim = dataclasses.replace(claim, clauses=paper)
     clauses = {key: dataclasses.replace(clause, ours="our result") for key, clause in claim.clauses.items()}
     key, *_ = clauses
     one = dataclasses.replace(claim, clauses={**claim.clauses, key: clauses[key]})
