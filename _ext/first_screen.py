@@ -32,7 +32,7 @@ def told(claim: Claim, results: Path) -> str:
 
 def key_figure(doctree: nodes.document, claim: Claim, said: str) -> nodes.container | None:
     """The figure of the ledger, as the chapter draws it, under a title; None where it draws none."""
-    known = main_figure(claim.id, Path.cwd() / f"{claim.chapter}.ipynb", claim.first.figure if claim.first else "")
+    known = main_figure(claim.id, Path.cwd() / f"{claim.chapter}.ipynb", claim.key_figure)
     drawn = [node for node in doctree.findall(nodes.figure) if known and known[1] in node["ids"]]
     images = [image for node in drawn for image in node.findall(nodes.image)]
     if not (known and images):

@@ -89,6 +89,11 @@ class Claim:
     first: First | None = None
 
     @property
+    def key_figure(self) -> str:
+        """The figure to look at first, by the name of its file; "" for the first one of the chapter."""
+        return self.first.figure if self.first else ""
+
+    @property
     def counted(self) -> list[str]:
         """The clauses that its verdict follows from: of a paper's claim, those that the paper says; of an open question, all."""
         return [key for key, clause in self.clauses.items() if self.paper == "open" or not clause.ours]

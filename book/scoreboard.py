@@ -104,7 +104,7 @@ def standing(claim: Claim, fresh: Path | None = None) -> tuple[str, dict[str, st
 def _links(claim: Claim) -> str:
     """From a verdict to its figure, that figure's data, and the recorded numbers; then the command that makes them."""
     targets = [("result.json", f"../figures/{claim.id}/result.json")]
-    if figure := main_figure(claim.id, root() / f"{claim.chapter}.ipynb", claim.first.figure if claim.first else ""):
+    if figure := main_figure(claim.id, root() / f"{claim.chapter}.ipynb", claim.key_figure):
         name, anchor = figure
         own = [("figure", f"{_page(claim)}#{anchor}"), ("data", f"../figures/{claim.id}/{name}.csv")]
         targets = [*own, *targets]

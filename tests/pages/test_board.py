@@ -210,5 +210,9 @@ def test_a_verdict_is_one_click_from_figure_data_and_command(html: Path) -> None
             assert (html / file).read_bytes() == Path(file).read_bytes()
         assert row.find("pre").text == f"make book CHAPTER={Path(claim.chapter).name}"  # type: ignore[union-attr]
     copied = {str(p.relative_to(html / "figures")) for p in (html / "figures").rglob("*") if p.is_file()}
-    assert {Path(name).parts[0] for name in copied} >= {claim.id for claim in recorded}
+    linked = re.compile(r'href="(?:\.\./)*figures/([\w./-]+)"')
+    assert copied == {
+        name for page in html.rglob("*.html") for name in linked.findall(page.read_text())
+    }  # these files alone
+    assert copied >= {f"{claim.id}/result.json" for claim in recorded}
     assert all((html / "figures" / name).read_bytes() == (Path("figures") / name).read_bytes() for name in copied)

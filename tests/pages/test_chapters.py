@@ -23,7 +23,7 @@ SHAPE = [  # the headings of every claim's chapter, in this order; others may be
     "Exercises",
     "Re-run this chapter",
 ]
-OPTIONAL = {"Where the formulas come from", "Limits", "Beyond the paper: a GPT-2"}
+OPTIONAL = {"Where the formulas come from", "Limits"}
 WRITTEN = [claim for claim in load_claims().values() if Path(f"{claim.chapter}.ipynb").is_file()]
 RECORDED = [claim for claim in load_claims().values() if Path(f"figures/{claim.id}/result.json").is_file()]
 
